@@ -1,0 +1,39 @@
+"""AR-Drag: drag a picture and it moves, one latent frame at a time.
+
+    from ardrag import ARDragPipeline, CausalWanTransformer, Tracks
+
+`pipelines/` lies beside this package, so run from the repository root.
+
+Letters used for shapes everywhere:
+    B  batch                C  channels             F  latent frames        H W  latent height, width
+    T  pixel frames         L  tokens per latent    N  attention heads      D    head dimension
+    P  tracks               G  group of rollouts    K  denoising steps
+
+Latents are always [B, C, F, H, W]. Latent frame 0 decodes to one pixel frame, latent frame m >= 1 to the pixel frames
+4m-3..4m. `sigma` lies in [0, 1] with 1 = noise; `velocity = noise - clean`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from ardrag.tracks import Tracks as Tracks
+    from ardrag.transformer import CausalWanTransformer as CausalWanTransformer
+    from pipelines import ARDragPipeline as ARDragPipeline
+
+__version__ = "0.1.0"
+__all__ = ["ARDragPipeline", "CausalWanTransformer", "Tracks", "__version__"]
+
+_HOMES = {"ARDragPipeline": "pipelines", "CausalWanTransformer": "ardrag.transformer", "Tracks": "ardrag.tracks"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import ardrag` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ardrag' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

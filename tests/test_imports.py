@@ -1,0 +1,103 @@
+"""The house rules of who may import whom, read from the source: `ardrag <- pipelines <- {training, eval, app}`."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("ardrag", "pipelines", "training", "eval", "app")
+MAY_IMPORT = {
+    "ardrag": {"ardrag"},
+    "pipelines": {"ardrag", "pipelines"},
+    "training": {"ardrag", "pipelines", "training"},
+    "eval": {"ardrag", "pipelines", "eval"},
+    "app": {"ardrag", "pipelines", "app"},
+}
+TRACKS = {"tracks", "track_schema", "track_sampling"}
+LEAVES = {"flow", "kv_cache", "sprites"} | TRACKS
+INSIDE = {
+    **dict.fromkeys(LEAVES, TRACKS),
+    "conditioning": LEAVES,
+    "attention": LEAVES,
+    "transformer": LEAVES | {"conditioning", "attention"},
+    "rollout": LEAVES | {"conditioning", "attention", "transformer"},
+}
+HEAVY = {"gradio", "datasets", "peft", "cv2", "cotracker", "spaces", "imageio", "matplotlib"}
+
+
+def sources(package: str) -> list[Path]:
+    single = ROOT / f"{package}.py"
+    return [single] if single.exists() else sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path, functions: bool = True) -> Iterator[str]:
+    """Full dotted names of what a file imports; `functions=False`: only what runs when the file itself is imported."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        if functions or not _runs_later(node):
+            todo.extend(ast.iter_child_nodes(node))
+
+
+def _runs_later(node: ast.AST) -> bool:
+    is_for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return is_for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_imports_go_one_way(package: str) -> None:
+    for path in sources(package):
+        if path == ROOT / "ardrag" / "__init__.py":
+            continue
+        tops = {name.split(".")[0] for name in imports(path)} & set(OURS)
+        assert tops <= MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {sorted(tops - MAY_IMPORT[package])}"
+
+
+@pytest.mark.parametrize("path", sources("ardrag"), ids=lambda path: path.stem)
+def test_layers_inside_ardrag(path: Path) -> None:
+    if path.name == "__init__.py":
+        return
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("ardrag.")}
+    modules = {source.stem for source in sources("ardrag")} - {"__init__"}
+    assert used <= modules, f"{path.name} imports {sorted(used - modules)} from the package's face, name the module"
+    allowed = INSIDE.get(path.stem, modules)
+    assert used <= allowed, f"{path.name} may not import {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("path", sources("ardrag"), ids=lambda path: path.stem)
+def test_heavy_packages_stay_inside_functions(path: Path) -> None:
+    heavy = {name.split(".")[0] for name in imports(path, functions=False)} & HEAVY
+    assert not heavy, f"{path.name} imports {sorted(heavy)} at module level; move it into the function that needs it"
+
+
+def test_face_is_lazy_and_complete() -> None:
+    code = (
+        "import sys, ardrag; assert not {'torch', 'diffusers', 'pipelines'} & set(sys.modules), 'not lazy';"
+        "from ardrag import Tracks; assert Tracks.__module__ == 'ardrag.tracks';"
+        "assert {'ARDragPipeline', 'CausalWanTransformer', 'Tracks'} <= set(dir(ardrag))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_rules_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "ardrag" / "flow.py"
+    file.parent.mkdir()
+    file.write_text(
+        "from . import tracks\nfrom .rollout import x\nimport eval.metrics\ndef f():\n    import cv2\n"
+        "if TYPE_CHECKING:\n    import datasets\n"
+    )
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    assert set(imports(file)) == {"ardrag.tracks", "ardrag.rollout.x", "eval.metrics", "cv2", "datasets"}
+    assert not {"cv2", "datasets"} & set(imports(file, functions=False))
