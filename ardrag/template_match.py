@@ -1,0 +1,107 @@
+"""Where is a known sprite in a picture? Exact template matching, the tracker that no reward uses.
+
+Sprite World knows what each sprite looks like, so the position of a sprite in a generated frame can be measured from
+pixels alone: the place where the picture differs least from the sprite. Evaluation and validation report the distance
+between that place and the drawn path.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from ardrag.sprites import Float, Sprite, SpriteClip, render
+
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def match_cost(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tensor | None = None) -> torch.Tensor:
+    """How much worse the picture is explained with the sprite pasted at each place than without it.
+
+    With picture ``f``, scene without the sprite ``b``, opacity ``a`` and colour ``c`` this is the sum over pixels of
+    ``|f - (a c + (1 - a) b)|^2 - |f - b|^2``: the matched filter. A sprite that looks like its background is found by
+    what little it changes.
+
+    Args:
+        frames: uint8 ``[T, H, W, 3]``.
+        scene: uint8 ``[T, H, W, 3]``, the same frames without the sprite.
+        rgba: premultiplied sprite ``[S, S, 4]`` in 0..1.
+        open_view: ``[T, H, W]`` in 0..1, how much of each pixel no other sprite hides; None means all.
+
+    Returns:
+        ``[T, H + 1, W + 1]`` for even ``S`` (entry ``(y, x)``: centre at pixel coordinates ``(x, y)``), ``[T, H, W]``
+        for odd (centre at ``(x + 0.5, y + 0.5)``). Parts of the sprite outside of the picture do not count.
+    """
+    without = _planes(scene)
+    change = _planes(frames) - without
+    weight = torch.ones_like(without[:, :1]) if open_view is None else open_view[:, None]
+    sprite = torch.from_numpy(rgba).permute(2, 0, 1)
+    alpha, painted = sprite[3:], sprite[:3]  # painted = alpha * colour
+
+    def correlate(planes: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        return cross_correlation(weight * planes, kernel)
+
+    gain = correlate(change, painted) - correlate((change * without).sum(1, keepdim=True), alpha)
+    energy = correlate(torch.ones_like(weight), painted.square().sum(0, keepdim=True))
+    energy = energy - 2 * correlate(without, alpha * painted)
+    energy = energy + correlate(without.square().sum(1, keepdim=True), alpha.square())
+    return (energy - 2 * gain)[:, 0]
+
+
+def cross_correlation(planes: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Correlation of ``planes`` ``[T, C, H, W]`` with ``kernel`` ``[C, S, S]``, zero-padded by ``S // 2``.
+
+    Equal to ``conv2d(planes, kernel[None], padding=S // 2)`` up to rounding; by Fourier transform, because the kernels
+    here are as large as a sprite.
+    """
+    size = kernel.shape[-1]
+    half = size // 2
+    padded = F.pad(planes, (half, half, half, half))
+    grid = (padded.shape[-2], padded.shape[-1])
+    spectrum = (torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=grid).conj()).sum(1, keepdim=True)
+    return torch.fft.irfft2(spectrum, s=grid)[..., : grid[0] - size + 1, : grid[1] - size + 1]
+
+
+def _planes(frames: Pixels) -> torch.Tensor:
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def locate(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tensor | None = None) -> Float:
+    """Centre of the best match in every frame, ``[T, 2]`` as ``(x, y)`` in pixels; arguments as `match_cost`."""
+    cost = match_cost(frames, scene, rgba, open_view)
+    best = cost.flatten(1).argmin(1)
+    rows, columns = best // cost.shape[2], best % cost.shape[2]
+    shift = 0.5 * (rgba.shape[0] % 2)
+    return (torch.stack([columns, rows], dim=-1).float() + shift).numpy()
+
+
+def unhidden(sprites: tuple[Sprite, ...], height: int, width: int, num_frames: int) -> torch.Tensor:
+    """How much of each pixel ``sprites`` leave open, ``[T, H, W]`` in 0..1."""
+    ends = [render(sprites, np.full((height, width, 3), shade, np.float32), num_frames) for shade in (1, 0)]
+    return (_planes(ends[0]) - _planes(ends[1]))[:, 0]
+
+
+def path_errors(clip: SpriteClip, frames: Pixels) -> Float:
+    """Distance in pixels between each drawn path and the sprite that should follow it, ``[T, P]``.
+
+    NaN where the tracked point is not visible. Only the first ``len(frames)`` frames of the clip are looked at.
+    """
+    length, height, width = frames.shape[:3]
+    columns = []
+    for p, mover in enumerate(clip.movers):
+        sprite, behind, front = clip.sprites[mover], clip.sprites[:mover], clip.sprites[mover + 1 :]
+        scene = render(behind + front, clip.background / np.float32(255), length)
+        found = locate(frames, scene, sprite.rgba, unhidden(front, height, width, length))
+        distance = np.linalg.norm(found + np.array(sprite.grab, np.float32) - clip.xy[:length, p], axis=-1)
+        columns.append(np.where(clip.visible[:length, p], distance, np.nan))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def background_psnr(clip: SpriteClip, frames: Pixels) -> Float:
+    """PSNR in dB, frame by frame ``[T]``, over the pixels that no sprite of the clip ever touches."""
+    truth = clip.background[clip.untouched].astype(np.float32)
+    squared = [np.square(frame[clip.untouched].astype(np.float32) - truth).mean() for frame in frames]
+    return (10 * np.log10(255.0**2 / np.maximum(squared, 1e-3))).astype(np.float32)
