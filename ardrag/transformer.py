@@ -1,0 +1,381 @@
+"""CausalWanTransformer: Wan's video transformer made autoregressive (AR-Drag, section 3.2 and B.2).
+
+The parameters are those of diffusers' `WanTransformer3DModel`, name by name and shape by shape, and so is the result
+of a plain call. What is new is who sees whom:
+
+- `causal=True`: chunks of latent frames see themselves and the `window_frames` latent frames before them, each latent
+  frame with a timestep of its own; with `clean_context` the packed pass [clean | noisy] that training and RL use;
+- `kv_cache=...`: one chunk at `frame_offset` against the keys and values of the clean past;
+- `image_context="first"`: image tokens reach latent frame 0 only (AR-Drag, Eq. 6).
+
+Shapes: `B` batch, `C` channels, `F` latent frames, `H W` latent height/width, `L` tokens per latent frame, `D` here
+the width of the model.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import FeedForward
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding
+from diffusers.utils import apply_lora_scale
+from torch import nn
+
+from ardrag.attention import (
+    AttentionPlan,
+    CausalWanAttention,
+    Span,
+    WanCrossAttention,
+    check_pass,
+    chunk_spans,
+    rotary_factors,
+    shift_keys,
+)
+from ardrag.kv_cache import KVCache
+
+
+def _modulate(hidden_states: torch.Tensor, norm: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """`norm(x) * (1 + scale) + shift` for `x [B, M*n, D]`, `scale` and `shift [B, M, 1, D]`."""
+    normed = norm(hidden_states.float()).unflatten(1, (scale.shape[1], -1))
+    return torch.addcmul(shift, normed, 1 + scale).flatten(1, 2).type_as(hidden_states)
+
+
+def _add_gated(hidden_states: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """`x + update * gate` for `x` and `update [B, M*n, D]`, `gate [B, M, 1, D]`."""
+    frames, updates = (x.float().unflatten(1, (gate.shape[1], -1)) for x in (hidden_states, update))
+    return torch.addcmul(frames, updates, gate).flatten(1, 2).type_as(hidden_states)
+
+
+class CausalWanTransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, modulated by the timestep of each latent frame."""
+
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        num_heads: int,
+        layer: int,
+        cross_attn_norm: bool,
+        eps: float,
+        added_kv_proj_dim: int | None,
+        activation_fn: str,
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.norm1 = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.attn1 = CausalWanAttention(dim, num_heads, eps)
+        self.attn2 = WanCrossAttention(dim, num_heads, eps, added_kv_proj_dim)
+        self.norm2 = FP32LayerNorm(dim, eps, elementwise_affine=True) if cross_attn_norm else nn.Identity()
+        self.ffn = FeedForward(dim, inner_dim=ffn_dim, activation_fn=activation_fn)
+        self.norm3 = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        text: torch.Tensor | None,
+        image: torch.Tensor | None,
+        modulation: torch.Tensor,
+        rotary: torch.Tensor,
+        plan: AttentionPlan,
+    ) -> torch.Tensor:
+        """`hidden_states [B, tokens, D]`; `modulation [B, M, 6, D]`, M = 1 for all latent frames or M one for each."""
+        parts = (self.scale_shift_table + modulation.float()).chunk(6, dim=2)
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = parts
+
+        normed = _modulate(hidden_states, self.norm1, scale, shift)
+        hidden_states = _add_gated(hidden_states, self.attn1(normed, rotary, plan, self.layer), gate)
+
+        normed = self.norm2(hidden_states.float()).type_as(hidden_states)
+        hidden_states = hidden_states + self.attn2(normed, text, image, plan, self.layer)
+
+        normed = _modulate(hidden_states, self.norm3, ffn_scale, ffn_shift)
+        return _add_gated(hidden_states, self.ffn(normed), ffn_gate)
+
+
+class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
+    """Wan's transformer with a block-causal mode and a KV cache; state dicts fit `WanTransformer3DModel` both ways.
+
+    Args (those of `WanTransformer3DModel`, and):
+        input_layout: names and channels of what is stacked along `C` of the input, in order; None is one slot
+            "latents" of `in_channels`.
+        input_order: the names of `input_layout` in order. Not for you to give: diffusers sorts the keys of a saved
+            configuration, so the order of a dict alone would be lost.
+        window_frames: latent frames before a chunk that it can see (B.2: 7).
+        chunk_frames: latent frames of one autoregressive step (B.2: 1).
+        sink_frames: first latent frames that stay visible for ever, as if directly before the window.
+        image_context: "all", image tokens reach every latent frame as in Wan; "first", latent frame 0 only (Eq. 6).
+        activation_fn: of the feed-forward layers; public Wan checkpoints need "gelu-approximate", while "gelu" is
+            several times cheaper on a CPU.
+    """
+
+    _supports_gradient_checkpointing = True
+    _skip_layerwise_casting_patterns = ["patch_embedding", "condition_embedder", "norm"]
+    _no_split_modules = ["CausalWanTransformerBlock"]
+    _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]
+    _keys_to_ignore_on_load_unexpected = ["norm_added_q"]
+    _repeated_blocks = ["CausalWanTransformerBlock"]
+    _skip_keys = ["kv_cache"]
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        num_attention_heads: int = 40,
+        attention_head_dim: int = 128,
+        in_channels: int = 16,
+        out_channels: int = 16,
+        text_dim: int = 4096,
+        freq_dim: int = 256,
+        ffn_dim: int = 13824,
+        num_layers: int = 40,
+        cross_attn_norm: bool = True,
+        qk_norm: str | None = "rms_norm_across_heads",
+        eps: float = 1e-6,
+        image_dim: int | None = None,
+        added_kv_proj_dim: int | None = None,
+        rope_max_seq_len: int = 1024,
+        pos_embed_seq_len: int | None = None,
+        input_layout: dict[str, int] | None = None,
+        input_order: list[str] | None = None,
+        window_frames: int = 7,
+        chunk_frames: int = 1,
+        sink_frames: int = 0,
+        image_context: Literal["all", "first"] = "all",
+        activation_fn: str = "gelu-approximate",
+    ) -> None:
+        super().__init__()
+        layout = {"latents": in_channels} if input_layout is None else dict(input_layout)
+        if input_order is not None and sorted(input_order) != sorted(layout):
+            raise ValueError(f"input_order {input_order} must name the slots of input_layout {layout}: leave it out.")
+        layout = layout if input_order is None else {name: layout[name] for name in input_order}
+        self.register_to_config(input_layout=layout, input_order=list(layout))
+        self._check_config()
+        dim = num_attention_heads * attention_head_dim
+        self.patch_embedding = nn.Conv3d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+        self.condition_embedder = WanTimeTextImageEmbedding(
+            dim=dim,
+            time_freq_dim=freq_dim,
+            time_proj_dim=6 * dim,
+            text_embed_dim=text_dim,
+            image_embed_dim=image_dim,
+            pos_embed_seq_len=pos_embed_seq_len,
+        )
+        self.blocks = nn.ModuleList(
+            CausalWanTransformerBlock(
+                dim, ffn_dim, num_attention_heads, layer, cross_attn_norm, eps, added_kv_proj_dim, activation_fn
+            )
+            for layer in range(num_layers)
+        )
+        self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.proj_out = nn.Linear(dim, (out_channels or in_channels) * math.prod(patch_size))
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+        self.gradient_checkpointing = False
+
+    def _check_config(self) -> None:
+        config = self.config
+        if sum(config.input_layout.values()) != config.in_channels:
+            raise ValueError(
+                f"The slots of input_layout {dict(config.input_layout)} have {sum(config.input_layout.values())} "
+                f"channels together, but in_channels is {config.in_channels}: make them equal."
+            )
+        if config.patch_size[0] != 1:
+            raise ValueError(f"patch_size must be 1 in time (one latent frame is one step), got {config.patch_size}.")
+        if config.qk_norm != "rms_norm_across_heads":
+            raise ValueError(f"qk_norm must be 'rms_norm_across_heads' as in Wan, got {config.qk_norm!r}.")
+        if config.image_context not in ("all", "first"):
+            raise ValueError(f"image_context must be 'all' or 'first', got {config.image_context!r}.")
+        if config.window_frames < 1 or config.chunk_frames < 1 or config.sink_frames < 0:
+            raise ValueError(
+                "window_frames and chunk_frames must be at least 1 and sink_frames 0 or more, got "
+                f"{config.window_frames}, {config.chunk_frames} and {config.sink_frames}."
+            )
+        if (config.image_dim is None) != (config.added_kv_proj_dim is None):
+            raise ValueError("Give both image_dim and added_kv_proj_dim (image tokens), or neither.")
+
+    def new_cache(
+        self, batch_size: int, height: int, width: int, history_frames: int = 0, dtype: torch.dtype | None = None
+    ) -> KVCache:
+        """An empty KV cache for latents `[batch_size, C, F, height, width]` on the device of the model.
+
+        `dtype` is that of the keys, for use under autocast; None is the model's.
+        """
+        config = self.config
+        rows, columns = self._grid(height, width)
+        return KVCache(
+            num_layers=config.num_layers,
+            batch_size=batch_size,
+            num_heads=config.num_attention_heads,
+            head_dim=config.attention_head_dim,
+            tokens_per_frame=rows * columns,
+            window_frames=config.window_frames,
+            chunk_frames=config.chunk_frames,
+            sink_frames=config.sink_frames,
+            history_frames=history_frames,
+            shift_keys=shift_keys,
+            dtype=self.dtype if dtype is None else dtype,
+            device=self.device,
+        )
+
+    @apply_lora_scale("attention_kwargs")
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        encoder_hidden_states_image: torch.Tensor | None = None,
+        kv_cache: KVCache | None = None,
+        frame_offset: int = 0,
+        causal: bool = False,
+        clean_context: torch.Tensor | None = None,
+        update_cache: bool = False,
+        first_chunk_frames: int | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        """Predicts the velocity of `hidden_states`.
+
+        Args:
+            hidden_states: `[B, C, F, H, W]`, the slots of `input_layout` stacked along `C`.
+            timestep: `[B]`, or `[B, F]` with one for each latent frame; 1000 * sigma.
+            encoder_hidden_states: text tokens `[B, any number, text_dim]`.
+            encoder_hidden_states_image: image tokens `[B, any number, image_dim]`.
+            kv_cache: the context of the chunk `hidden_states`, which stands at `frame_offset` = its position.
+            frame_offset: latent frame index of the first latent frame of the input.
+            causal: block-causal pass without a cache.
+            clean_context: `[B, C, F, H, W]`, clean counterpart of `hidden_states`: the packed pass. Every chunk
+                sees the clean latent frames before it (at timestep 0) as if they were in the cache.
+            update_cache: afterwards the chunk becomes context; for the pass on the clean chunk at timestep 0.
+            first_chunk_frames: latent frames of the first chunk of a causal pass, default `chunk_frames`.
+            attention_kwargs: {"scale": ...} scales LoRA layers.
+
+        Returns `.sample [B, out_channels, F, H, W]`, or a tuple of it with `return_dict=False`.
+        """
+        self._check_inputs(hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image)
+        if clean_context is not None and clean_context.shape != hidden_states.shape:
+            raise ValueError(
+                f"clean_context {list(clean_context.shape)} must have the shape of hidden_states "
+                f"{list(hidden_states.shape)}."
+            )
+        packed = clean_context is not None
+        check_pass(kv_cache, frame_offset, causal, packed, update_cache, first_chunk_frames)
+        num_frames, grid = hidden_states.shape[2], self._grid(*hidden_states.shape[3:])
+        plan = AttentionPlan(
+            tokens_per_frame=math.prod(grid),
+            num_frames=num_frames,
+            spans=self._spans(num_frames, first_chunk_frames) if causal and kv_cache is None else (),
+            sink_frames=self.config.sink_frames,
+            packed=packed,
+            kv_cache=kv_cache,
+            image_frames=0 if encoder_hidden_states_image is None else self._image_frames(num_frames, frame_offset),
+        )
+        rotary = rotary_factors(self.config.attention_head_dim, frame_offset, num_frames, *grid, hidden_states.device)
+        if clean_context is not None:
+            hidden_states = torch.cat([clean_context, hidden_states], dim=2)
+            noisy = timestep.reshape(len(timestep), -1).expand(-1, num_frames)
+            timestep = torch.cat([torch.zeros_like(noisy), noisy], dim=1)
+            rotary = torch.cat([rotary, rotary])
+
+        hidden_states = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
+        temb, modulation = self._embed_time(timestep, hidden_states.dtype)
+        text, image = self._embed_context(encoder_hidden_states, encoder_hidden_states_image, plan)
+        for block in self.blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(
+                    block, hidden_states, text, image, modulation, rotary, plan
+                )
+            else:
+                hidden_states = block(hidden_states, text, image, modulation, rotary, plan)
+        if clean_context is not None:
+            hidden_states, temb = (x[:, x.shape[1] // 2 :] for x in (hidden_states, temb))
+        sample = self._unpatchify(self._project(hidden_states, temb), grid)
+        if update_cache and kv_cache is not None:
+            kv_cache.append(num_frames)
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def _spans(self, num_frames: int, first_chunk_frames: int | None) -> tuple[Span, ...]:
+        config = self.config
+        return chunk_spans(
+            num_frames,
+            chunk_frames=config.chunk_frames,
+            first_chunk_frames=config.chunk_frames if first_chunk_frames is None else first_chunk_frames,
+            window_frames=config.window_frames,
+            sink_frames=config.sink_frames,
+        )
+
+    def _image_frames(self, num_frames: int, frame_offset: int) -> int:
+        # AR-Drag, Eq. 6: the reference image speaks to latent frame 0, and to it alone.
+        return num_frames if self.config.image_context == "all" else int(frame_offset == 0)
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of tokens of one latent frame."""
+        _, patch_height, patch_width = self.config.patch_size
+        if height % patch_height or width % patch_width:
+            raise ValueError(
+                f"Latents of {height}x{width} do not divide into patches of {patch_height}x{patch_width}: "
+                "choose another height and width."
+            )
+        return height // patch_height, width // patch_width
+
+    def _embed_time(self, timestep: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """`timestep [B]` or `[B, F]` -> embedding `[B, M, D]` and modulation `[B, M, 6, D]`, M = 1 or F."""
+        embedder = self.condition_embedder
+        waves = embedder.timesteps_proj(timestep.flatten())
+        weight_dtype = next(embedder.time_embedder.parameters()).dtype
+        temb = embedder.time_embedder(waves.to(weight_dtype) if weight_dtype.is_floating_point else waves).to(dtype)
+        modulation = embedder.time_proj(embedder.act_fn(temb)).unflatten(1, (6, -1))
+        batch_size = timestep.shape[0]
+        return temb.unflatten(0, (batch_size, -1)), modulation.unflatten(0, (batch_size, -1))
+
+    def _embed_context(
+        self, text: torch.Tensor, image: torch.Tensor | None, plan: AttentionPlan
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Text and image tokens at the width of the model; None where nobody will read them."""
+        cache, embedder = plan.kv_cache, self.condition_embedder
+        text_known = cache is not None and cache.use_context("text", text)
+        if image is None or not plan.image_frames or (cache is not None and cache.use_context("image", image)):
+            return None if text_known else embedder.text_embedder(text), None
+        return None if text_known else embedder.text_embedder(text), embedder.image_embedder(image)
+
+    def _project(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+        shift, scale = (self.scale_shift_table.to(temb.device) + temb.unsqueeze(2)).chunk(2, dim=2)
+        projected: torch.Tensor = self.proj_out(_modulate(hidden_states, self.norm_out, scale, shift))
+        return projected
+
+    def _unpatchify(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """`[B, tokens, patch*C]` -> `[B, C, F, H, W]`."""
+        _, patch_height, patch_width = self.config.patch_size
+        cells = patches.unflatten(2, (patch_height, patch_width, -1)).unflatten(1, (-1, *grid))
+        return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+
+    def _check_inputs(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        image: torch.Tensor | None,
+    ) -> None:
+        if hidden_states.ndim != 5 or hidden_states.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"hidden_states must be [B, {self.config.in_channels}, F, H, W] (input_layout "
+                f"{dict(self.config.input_layout)}), got {list(hidden_states.shape)}."
+            )
+        batch_size, _, num_frames = hidden_states.shape[:3]
+        if timestep.shape not in ((batch_size,), (batch_size, num_frames)):
+            raise ValueError(
+                f"timestep must be [B] or [B, F], here [{batch_size}] or [{batch_size}, {num_frames}], got "
+                f"{list(timestep.shape)}: expand it."
+            )
+        if text.ndim != 3 or (text.shape[0], text.shape[2]) != (batch_size, self.config.text_dim):
+            raise ValueError(
+                f"encoder_hidden_states must be [{batch_size}, any, {self.config.text_dim}], got {list(text.shape)}."
+            )
+        if image is not None and self.config.image_dim is None:
+            raise ValueError("This model has no image branch: leave out encoder_hidden_states_image or set image_dim.")
