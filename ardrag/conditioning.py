@@ -1,0 +1,117 @@
+"""Control signals of AR-Drag Eq. 6, put into the slots that the transformer eats, chunk by chunk.
+
+At latent 0 the model sees the trajectory, the text and the reference image; at later latents the trajectory and the
+text, with Gaussian noise in the place of the image. The transformer's input channels are named slots whose order and
+width are saved in its config as ``input_layout``, e.g. ``{"latents": 16, "motion": 16, "image": 16}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+SLOTS = ("latents", "motion", "image", "mask")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the transformer is told about a clip or a chunk of it.
+
+    Shapes: ``motion`` and ``image`` ``[B, C, F, H, W]``, ``text`` ``[B, Lt, Dt]``, ``image_tokens`` ``[B, Li, Di]`` or
+    None. ``image`` holds the reference latent at latent 0 and noise elsewhere (Eq. 6).
+    """
+
+    motion: Tensor
+    image: Tensor
+    text: Tensor
+    image_tokens: Tensor | None = None
+    first_latent: int = 0
+
+    def __post_init__(self) -> None:
+        if self.motion.shape[0] != self.image.shape[0] or self.motion.shape[2:] != self.image.shape[2:]:
+            raise ValueError(
+                f"motion and image: shapes {tuple(self.motion.shape)} and {tuple(self.image.shape)} must agree in "
+                "batch, latent frames, height and width"
+            )
+
+    @property
+    def num_latents(self) -> int:
+        """Latent frames that these conditions cover."""
+        return self.motion.shape[2]
+
+    def chunk(self, start: int, stop: int) -> Conditions:
+        """Conditions of latent frames ``start .. stop``, counted from the start of the clip."""
+        low, high = start - self.first_latent, stop - self.first_latent
+        assert 0 <= low < high <= self.num_latents, "chunk outside of the conditions"
+        return replace(self, motion=self.motion[:, :, low:high], image=self.image[:, :, low:high], first_latent=start)
+
+
+def image_slot(reference: Tensor, noise: Tensor, first_latent: int = 0) -> Tensor:
+    """The image slot of Eq. 6: the reference latent ``[B, C, 1, H, W]`` at latent 0, ``noise`` elsewhere.
+
+    ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator, so that a result does not depend on its batch.
+    """
+    if first_latent > 0:
+        return noise
+    return torch.cat([reference.to(noise), noise[:, :, 1:]], dim=2)
+
+
+def transformer_input(latents: Tensor, conditions: Conditions, layout: Mapping[str, int]) -> Tensor:
+    """Concatenate latents and conditions ``[B, sum(layout), F, H, W]`` in the order of ``layout``.
+
+    The ``mask`` slot, where a layout has one, is 1 at latent 0 and 0 elsewhere (the public InP checkpoints' polarity).
+
+    Raises:
+        ValueError: if the layout names an unknown slot or a slot's width does not fit.
+    """
+    parts = []
+    for name, width in layout.items():
+        if name not in SLOTS:
+            raise ValueError(f"input_layout: slot {name!r} is unknown; known slots are {', '.join(SLOTS)}")
+        part = _slot(name, width, latents, conditions)
+        if part.shape[1] != width:
+            raise ValueError(f"input_layout: slot {name!r} has {width} channels, but {part.shape[1]} were given")
+        parts.append(part.to(latents.dtype))
+    return torch.cat(parts, dim=1)
+
+
+def _slot(name: str, width: int, latents: Tensor, conditions: Conditions) -> Tensor:
+    if name == "latents":
+        return latents
+    if name == "motion":
+        return conditions.motion
+    if name == "image":
+        return conditions.image
+    batch, _, frames, height, width_px = latents.shape
+    mask = latents.new_zeros(batch, width, frames, height, width_px)
+    if conditions.first_latent == 0:
+        mask[:, :, 0] = 1
+    return mask
+
+
+def encode_text(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> Tensor:
+    """Text tokens ``[B, Lt, Dt]`` of ``prompts``, zero after each prompt's end, as Wan does.
+
+    ``Lt`` is the tokenizer's ``model_max_length`` (512 for Wan, less for the tiny model).
+    """
+    batch = tokenizer(
+        list(prompts), padding="max_length", truncation=True, return_tensors="pt", return_attention_mask=True
+    ).to(text_encoder.device)
+    return encode_token_ids(text_encoder, batch.input_ids, batch.attention_mask)
+
+
+def encode_token_ids(text_encoder: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Text tokens ``[B, Lt, Dt]`` of token ids ``[B, Lt]``; positions outside the mask become zero."""
+    hidden: Tensor = text_encoder(input_ids, attention_mask).last_hidden_state
+    return hidden * attention_mask[..., None].to(hidden.dtype)
+
+
+def encode_image_tokens(image_encoder: Any, pixel_values: Tensor) -> Tensor:
+    """Image tokens ``[B, Li, Di]`` for latent 0 (Eq. 6): the CLIP tower's last hidden layer but one, as Wan uses."""
+    tokens: Tensor = image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
+    return tokens

@@ -1,0 +1,183 @@
+"""Flow matching in one page: noise, velocity, schedule, the transition kernel and its log-probability.
+
+``sigma`` is in [0, 1] and 1 means noise, everywhere. The paper uses three conventions for it; this is the one of its
+Eq. 4 and appendix B.2. With ``velocity = noise - clean`` (AR-Drag Eq. 2):
+
+    noisy = (1 - sigma) * clean + sigma * noise
+    clean = noisy - sigma * velocity
+    noise = noisy + (1 - sigma) * velocity
+
+Sigmas are floats or tensors that broadcast against latents ``[B, C, F, H, W]``, for instance ``[B, 1, F, 1, 1]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+
+FEW_STEP_SIGMAS = (1.0, 0.755, 0.522, 0.0)
+"""The paper's three-step schedule (appendix B.2: timesteps 1000, 755, 522, 0)."""
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:
+    """Noisy latents at level ``sigma`` (AR-Drag Eq. 1, straight path)."""
+    return (1 - sigma) * clean + sigma * noise
+
+
+def velocity_target(clean: Tensor, noise: Tensor) -> Tensor:
+    """What the transformer learns to predict (AR-Drag Eq. 2, with 1 = noise)."""
+    return noise - clean
+
+
+def clean_from_velocity(noisy: Tensor, velocity: Tensor, sigma: Tensor | float) -> Tensor:
+    """Clean latents that ``velocity`` implies."""
+    return noisy - sigma * velocity
+
+
+def noise_from_velocity(noisy: Tensor, velocity: Tensor, sigma: Tensor | float) -> Tensor:
+    """Noise that ``velocity`` implies."""
+    return noisy + (1 - sigma) * velocity
+
+
+def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
+    """Move sigmas towards noise by ``shift`` (1 = unchanged): ``shift*s / (1 + (shift-1)*s)``."""
+    return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+class Transition(NamedTuple):
+    """Gaussian of one denoising step: ``mean`` like the latents, ``std`` one number."""
+
+    mean: Tensor
+    std: float
+
+
+def transition(noisy: Tensor, velocity: Tensor, sigma: float, next_sigma: float, eta: float) -> Transition:
+    """THE transition kernel from ``sigma`` to ``next_sigma`` (coefficients-preserving form).
+
+    ``mean = (1-u)*clean + u*cos(eta*pi/2)*noise`` and ``std = u*sin(eta*pi/2)`` with ``u = next_sigma``. ``eta = 0``
+    is the Euler step of the flow ODE, ``eta = 1`` is the paper's re-noising Psi (Algorithm 1), and between them lies
+    exploration with the exact variance ``u**2`` around the clean part.
+
+    Raises:
+        ValueError: if ``eta`` is outside [0, 1] or the step does not go towards clean.
+    """
+    _check_step(sigma, next_sigma)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta: {eta} is outside [0, 1]; 0 is the ODE, 1 re-noises")
+    clean = clean_from_velocity(noisy, velocity, sigma)
+    noise = noise_from_velocity(noisy, velocity, sigma)
+    angle = eta * math.pi / 2
+    kept = 0.0 if eta == 1 else math.cos(angle)
+    return Transition((1 - next_sigma) * clean + next_sigma * kept * noise, next_sigma * math.sin(angle))
+
+
+def transition_eq4(noisy: Tensor, velocity: Tensor, sigma: float, next_sigma: float, noise_level: float) -> Transition:
+    """The paper's Eq. 4 taken literally, with ``sigma_t = noise_level * sqrt(sigma / (1 - sigma))`` (Flow-GRPO).
+
+    Right only with 1 = noise, a negative step and ``sqrt(|step|)``; at ``sigma = 1`` the next sigma stands in for it
+    in the coefficient, which would be infinite. At the three-step schedule it leaves too much noise above
+    ``noise_level`` 0.3; `transition` has no such error.
+
+    Raises:
+        ValueError: if the last step (``next_sigma = 0``) is asked to be stochastic, or the step goes the wrong way.
+    """
+    _check_step(sigma, next_sigma)
+    if next_sigma == 0 and noise_level > 0:
+        raise ValueError("noise_level: the last step must stay deterministic; choose an earlier stochastic step")
+    step = next_sigma - sigma
+    reference = next_sigma if sigma == 1 else sigma
+    diffusion = 0.0 if noise_level == 0 else noise_level * math.sqrt(sigma / (1 - reference))
+    noise = noise_from_velocity(noisy, velocity, sigma)
+    mean = noisy + (velocity + diffusion**2 / (2 * sigma) * noise) * step
+    return Transition(mean, diffusion * math.sqrt(-step))
+
+
+def _check_step(sigma: float, next_sigma: float) -> None:
+    if not 0 <= next_sigma < sigma <= 1:
+        raise ValueError(f"sigmas: a step must go down within [0, 1], not from {sigma} to {next_sigma}")
+
+
+def gaussian_log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
+    """Log-density per sample ``[B]`` of an isotropic Gaussian, averaged over all other dimensions.
+
+    The average (rather than the sum) is what makes a ratio of two of them usable in Eq. 14: the sum over tens of
+    thousands of dimensions would saturate every clip range.
+    """
+    if std <= 0:
+        raise ValueError(f"std: {std} is not positive; a deterministic step has no log-probability")
+    residual = (sample.float() - mean.float()) / std
+    log_density = -0.5 * residual.square() - math.log(std) - 0.5 * math.log(2 * math.pi)
+    return log_density.flatten(1).mean(1)
+
+
+class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+    """Schedule and sampler settings of a checkpoint, saved beside it so that it always runs as it was trained.
+
+    Args:
+        sigmas: the checkpoint's own schedule from 1 to 0, K + 1 values; None means a shifted uniform one.
+        num_inference_steps: steps per latent where the user does not say.
+        shift: shift of the uniform schedule.
+        eta: the kernel's stochasticity (see `transition`); 0 ODE, 1 re-noise.
+        first_frame: ``"encode"`` clamps latent 0 to the encoded reference, ``"generate"`` makes it (AR-Drag Eq. 6).
+        num_train_timesteps: ``timestep = num_train_timesteps * sigma`` at the transformer's door.
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        sigmas: Sequence[float] | None = FEW_STEP_SIGMAS,
+        num_inference_steps: int = 3,
+        shift: float = 5.0,
+        eta: float = 1.0,
+        first_frame: str = "encode",
+        num_train_timesteps: int = 1000,
+    ) -> None:
+        if first_frame not in ("encode", "generate"):
+            raise ValueError(f"first_frame: {first_frame!r} is unknown; use 'encode' or 'generate'")
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta: {eta} is outside [0, 1]; 0 is the ODE, 1 re-noises")
+        if sigmas is not None:
+            _check_schedule(sigmas)
+        self.set_timesteps(num_inference_steps)
+
+    def set_timesteps(self, num_inference_steps: int | None = None, device: torch.device | str | None = None) -> None:
+        """Choose the number of steps; sets ``sigmas`` (list of K + 1 floats) and ``timesteps`` ``[K]``.
+
+        Raises:
+            ValueError: if the number of steps is not positive.
+        """
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        self.sigmas = self.schedule(steps)
+        self.timesteps = torch.tensor(self.sigmas[:-1], device=device) * self.config.num_train_timesteps
+
+    def schedule(self, num_inference_steps: int) -> list[float]:
+        """Sigmas for a number of steps, ``K + 1`` values from 1 to 0: the checkpoint's own where it has that many."""
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps: {num_inference_steps} is not positive; use 3, or up to 50")
+        own = self.config.sigmas
+        if own is not None and len(own) == num_inference_steps + 1:
+            return [float(sigma) for sigma in own]
+        uniform = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
+        return [float(sigma) for sigma in shift_sigmas(uniform, self.config.shift)]
+
+    def scale_noise(self, sample: Tensor, sigma: Tensor | float, noise: Tensor) -> Tensor:
+        """diffusers' name for `add_noise`."""
+        return add_noise(sample, noise, sigma)
+
+    def __len__(self) -> int:
+        return int(self.config.num_train_timesteps)
+
+
+def _check_schedule(sigmas: Sequence[float]) -> None:
+    falling = all(later < earlier for earlier, later in zip(sigmas, sigmas[1:], strict=False))
+    if len(sigmas) < 2 or sigmas[0] != 1 or sigmas[-1] != 0 or not falling:
+        raise ValueError(f"sigmas: {list(sigmas)} must fall strictly from 1 to 0")

@@ -1,0 +1,158 @@
+"""The sampler: one chunk of latents from noise to clean against the cache (AR-Drag section 3.2, Algorithm 1).
+
+`generate_chunk` is the only sampler of the project. The pipeline runs it to make video, Self-Rollout runs it to train
+the student on its own histories, and GRPO runs it with one stochastic step. What a student is trained on is therefore,
+literally, what it does at inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ardrag.conditioning import Conditions, transformer_input
+from ardrag.flow import clean_from_velocity, transition
+from ardrag.kv_cache import KVCache
+from ardrag.transformer import CausalWanTransformer
+
+
+StepCallback = Callable[[int, float, Tensor], Tensor]
+"""Called after each step with (step, its sigma, latents); returns the latents to go on with."""
+
+
+class Noise(Protocol):
+    """Source of standard normal noise of a given shape, one generator per sample."""
+
+    def __call__(self, shape: Sequence[int]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class GeneratorNoise:
+    """Noise drawn sample by sample from each sample's own generator, so that no result depends on its batch.
+
+    Draws happen on the generators' device in float32 and are then moved.
+    """
+
+    generators: Sequence[torch.Generator]
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        """Draw ``shape``, whose first entry must be the number of generators."""
+        assert shape[0] == len(self.generators), "one generator per sample"
+        draws = [torch.randn(tuple(shape[1:]), generator=g, device=g.device) for g in self.generators]
+        return torch.stack([draw.to(self.device) for draw in draws]).to(self.dtype)
+
+
+@dataclass(frozen=True)
+class ChunkRollout:
+    """What one chunk went through.
+
+    ``latents`` is the clean chunk ``[B, C, F, H, W]``. ``exit_clean`` is the clean prediction of the step whose
+    gradient was asked for (``grad_step``), else None.
+    """
+
+    latents: Tensor
+    exit_clean: Tensor | None
+
+
+def predict_velocity(
+    transformer: CausalWanTransformer,
+    latents: Tensor,
+    sigma: float,
+    conditions: Conditions,
+    cache: KVCache,
+    update_cache: bool = False,
+    guidance_scale: float = 1.0,
+) -> Tensor:
+    """Velocity of one chunk ``[B, C, F, H, W]`` at one ``sigma`` against the cache.
+
+    With a ``guidance_scale`` other than 1, conditions and cache hold ``2 B`` rows, the wanted conditions first and the
+    negative ones after them, and the answer is extrapolated from the second to the first (classifier-free guidance).
+    """
+    guided = guidance_scale != 1
+    inputs = torch.cat([latents, latents]) if guided else latents
+    timestep = inputs.new_full((inputs.shape[0],), 1000.0 * sigma, dtype=torch.float32)
+    (velocity,) = transformer(
+        transformer_input(inputs, conditions, transformer.config.input_layout),
+        timestep,
+        conditions.text,
+        conditions.image_tokens,
+        kv_cache=cache,
+        frame_offset=conditions.first_latent,
+        update_cache=update_cache,
+        return_dict=False,
+    )
+    if not guided:
+        return velocity
+    wanted, negative = velocity.chunk(2)
+    return negative + guidance_scale * (wanted - negative)
+
+
+def write_cache(
+    transformer: CausalWanTransformer,
+    clean: Tensor,
+    conditions: Conditions,
+    cache: KVCache,
+    guidance_scale: float = 1.0,
+) -> None:
+    """Append a finished chunk to the cache by one pass at sigma 0 (Algorithm 1, line 22)."""
+    with torch.no_grad():
+        predict_velocity(transformer, clean.detach(), 0.0, conditions, cache, True, guidance_scale)
+
+
+def generate_chunk(
+    transformer: CausalWanTransformer,
+    conditions: Conditions,
+    cache: KVCache,
+    sigmas: Sequence[float],
+    eta: float,
+    noise: Noise,
+    grad_step: int | None = None,
+    stochastic_step: int | None = None,
+    callback: StepCallback | None = None,
+    guidance_scale: float = 1.0,
+) -> ChunkRollout:
+    """Denoise the chunk that ``conditions`` describe from pure noise, step by step (Algorithm 1).
+
+    The cache is read, never written: the caller decides with `write_cache` which latents become history.
+
+    Args:
+        sigmas: schedule of ``K + 1`` values from 1 to 0.
+        eta: the kernel's stochasticity at every step (at ``stochastic_step`` only, if that is given; the others are
+            then ODE steps, AR-Drag section 3.3).
+        noise: source of initial and transition noise.
+        grad_step: step that runs with gradient and whose clean prediction is returned (Self-Rollout); None for none.
+        stochastic_step: the one stochastic step of selective stochasticity; None for ``eta`` everywhere.
+        callback: called after every step.
+        guidance_scale: strength of classifier-free guidance; see `predict_velocity`.
+
+    Raises:
+        ValueError: if ``stochastic_step`` is the last step, which must stay deterministic, or a step is out of range.
+    """
+    steps = len(sigmas) - 1
+    if stochastic_step is not None and not 0 <= stochastic_step < steps - 1:
+        raise ValueError(
+            f"stochastic_step: {stochastic_step} must be in 0 .. {steps - 2}; the last step is always ODE"
+        )
+    if grad_step is not None and not 0 <= grad_step < steps:
+        raise ValueError(f"grad_step: {grad_step} must be in 0 .. {steps - 1}")
+    rows, _, frames, height, width = conditions.motion.shape
+    batch = rows if guidance_scale == 1 else rows // 2
+    latents = noise((batch, transformer.config.out_channels, frames, height, width))
+    exit_clean = None
+    for step, (sigma, next_sigma) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        with torch.set_grad_enabled(step == grad_step):
+            velocity = predict_velocity(transformer, latents, sigma, conditions, cache, guidance_scale=guidance_scale)
+            if step == grad_step:
+                exit_clean = clean_from_velocity(latents, velocity, sigma)
+        stochastic = stochastic_step in (None, step)
+        mean, std = transition(latents, velocity.detach(), sigma, next_sigma, eta if stochastic else 0.0)
+        latents = mean + std * noise(mean.shape) if std > 0 else mean
+        if callback is not None:
+            latents = callback(step, sigma, latents)
+    return ChunkRollout(latents, exit_clean)
