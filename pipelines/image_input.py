@@ -1,0 +1,96 @@
+"""Reference pictures: reading, checking and fitting them to a checkpoint's buckets."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+
+MAX_PIXELS = 64 * 2**20
+"""Pictures larger than this are refused: 64 megapixels."""
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Read a picture file as RGB.
+
+    Grey and palette pictures become RGB, transparency is laid on white, and a camera's turned picture is set upright.
+
+    Raises:
+        ValueError: if the file is missing, is no picture, is cut off, or is too large.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_size(image)
+            image.load()
+            return as_rgb(ImageOps.exif_transpose(image))
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise ValueError(f"image: {os.fspath(path)} cannot be opened ({error.strerror}); check the path") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"image: {os.fspath(path)} is more than 64 megapixels; resize it first") from error
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"image: {os.fspath(path)} is not a readable picture; save it as PNG or JPEG") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """``image`` in RGB, transparent parts on white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def check_image(image: object) -> Image.Image:
+    """Accept an RGB picture as it is.
+
+    Raises:
+        ValueError: naming ``image`` and the remedy, for anything else.
+    """
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"image: got {type(image).__name__}, not a PIL picture; open it with PIL.Image.open(path)")
+    _check_size(image)
+    if image.mode != "RGB":
+        raise ValueError(f"image: mode is {image.mode}, not RGB; use pipelines.image_input.as_rgb(image)")
+    try:
+        image.load()
+    except (OSError, SyntaxError) as error:
+        raise ValueError("image: the file is damaged or cut off; save it again as PNG or JPEG") from error
+    return image
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"image: {width} x {height} is more than 64 megapixels; resize it first")
+    if min(width, height) < 8:
+        raise ValueError(f"image: {width} x {height} is too small; use at least 8 x 8 pixels")
+
+
+def nearest_bucket(width: int, height: int, buckets: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The bucket ``(height, width)`` whose aspect ratio is nearest (appendix B.1)."""
+    best = min(buckets, key=lambda bucket: abs(math.log((bucket[1] / bucket[0]) / (width / height))))
+    return int(best[0]), int(best[1])
+
+
+def fit_image(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale and crop ``image`` around its centre so that it covers ``height x width``; equal sizes pass unchanged."""
+    if image.size == (width, height):
+        return image
+    scale = max(width / image.width, height / image.height)
+    # The part that stays is cut out before it is scaled: a long thin picture would grow beyond all memory.
+    wide, high = min(width / scale, image.width), min(height / scale, image.height)
+    left, top = (image.width - wide) / 2, (image.height - high) / 2
+    box = (left, top, min(left + wide, image.width), min(top + high, image.height))
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def image_pixels(image: Image.Image) -> Tensor:
+    """An RGB picture as ``[1, 3, 1, H, W]`` float32 in [-1, 1]."""
+    raw = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    picture = raw.view(image.height, image.width, 3).permute(2, 0, 1)
+    return picture[None, :, None].float() / 127.5 - 1

@@ -1,0 +1,418 @@
+"""ARDragPipeline: a picture, a prompt and drawn tracks in; a video that follows them out, frame by frame.
+
+pipe = ARDragPipeline.from_pretrained("checkpoints/ardrag-tiny")
+video = pipe(image, prompt="a red star moves right", tracks=tracks, num_frames=33).frames[0]
+for frames in pipe.stream(image, tracks=tracks): ...
+session = pipe.start_session(image, seed=0); frames = session.step([(0.4, 0.5)])
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline
+from diffusers.loaders import WanLoraLoaderMixin
+from PIL import Image
+from torch import Tensor
+
+from ardrag.conditioning import encode_image_tokens, encode_text
+from ardrag.flow import FewStepScheduler
+from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.tracks import Tracks
+from ardrag.transformer import CausalWanTransformer
+from pipelines.image_input import check_image, fit_image, image_pixels, nearest_bucket
+from pipelines.pipeline_output import ARDragPipelineOutput
+from pipelines.session import Session, SessionInputs, StepCallback
+
+
+logger = logging.getLogger(__name__)
+OUTPUT_TYPES = ("pil", "np", "pt")
+StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
+BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "ardrag-tiny"
+"""The checkpoint that comes with the repository: the default of every front end."""
+
+
+class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+    """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
+
+    Args:
+        transformer: causal, cached denoiser.
+        vae: causal video VAE.
+        text_encoder, tokenizer: UMT5 encoder and its tokenizer.
+        scheduler: schedule and sampler settings the checkpoint was trained with.
+        image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
+        buckets: ``[height, width]`` pairs that the checkpoint was trained on (appendix B.1).
+        fps: frames per second of the generated video.
+    """
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
+    _optional_components = ["image_encoder", "image_processor"]
+    _callback_tensor_inputs = ["latents"]
+
+    def __init__(
+        self,
+        transformer: CausalWanTransformer,
+        vae: AutoencoderKLWan,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: FewStepScheduler,
+        image_encoder: Any = None,
+        image_processor: Any = None,
+        buckets: Sequence[Sequence[int]] = ((128, 128),),
+        fps: float = 16.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            transformer=transformer,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_encoder=image_encoder,
+            image_processor=image_processor,
+            scheduler=scheduler,
+        )
+        self.register_to_config(buckets=[list(bucket) for bucket in buckets], fps=fps)
+
+    def check_inputs(
+        self,
+        tracks: Tracks | None,
+        num_frames: int,
+        height: int,
+        width: int,
+        num_inference_steps: int | None,
+        output_type: str = "pil",
+    ) -> None:
+        """Check what a user can get wrong, before anything is computed.
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        factor = self.vae.config.scale_factor_temporal
+        if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1 + factor:
+            raise ValueError(f"num_frames: {num_frames!r} must be a whole number of at least {1 + factor}")
+        if num_frames % factor != 1:
+            low = num_frames - (num_frames - 1) % factor
+            raise ValueError(f"num_frames: {num_frames} is not {factor}k + 1; use {low} or {low + factor}")
+        self._check_size(height, width)
+        if num_inference_steps is not None and num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps: {num_inference_steps} is not positive; use 3 or more")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type: {output_type!r} is unknown; use one of {', '.join(OUTPUT_TYPES)}")
+        if tracks is None:
+            return
+        if not isinstance(tracks, Tracks):
+            raise ValueError(f"tracks: got {type(tracks).__name__}; use Tracks.from_points or Tracks.from_json")
+        if tracks.num_frames > num_frames:
+            raise ValueError(
+                f"tracks: they last {tracks.num_frames} frames, the clip only {num_frames}; "
+                f"use tracks.retimed({num_frames})"
+            )
+
+    def _check_size(self, height: int, width: int) -> None:
+        step = self.vae.config.scale_factor_spatial * self.transformer.config.patch_size[1]
+        for name, value in (("height", height), ("width", width)):
+            if value < step or value % step:
+                near = max(step, round(value / step) * step)
+                raise ValueError(f"{name}: {value} is not a positive multiple of {step}; use {near}")
+
+    def size_for(self, image: Image.Image, height: int | None, width: int | None) -> tuple[int, int]:
+        """Picture size ``(height, width)`` to generate: the one asked for, or the nearest bucket (appendix B.1).
+
+        Raises:
+            ValueError: if only one of the two is given.
+        """
+        if (height is None) != (width is None):
+            raise ValueError("height and width: give both or neither")
+        if height is None or width is None:
+            return nearest_bucket(image.width, image.height, self.config.buckets)
+        return height, width
+
+    @torch.no_grad()
+    def start_session(
+        self,
+        image: Image.Image,
+        prompt: str = "",
+        negative_prompt: str = "",
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
+        history_latents: int = 20,
+        callback: StepCallback | None = None,
+    ) -> Session:
+        """Start a video that is made and steered step by step.
+
+        Args:
+            image: RGB picture; scaled and cropped to the size that is generated.
+            prompt, negative_prompt: texts; the negative one counts when ``guidance_scale`` is not 1.
+            height, width: size in pixels; default is the checkpoint's nearest bucket.
+            num_inference_steps: denoising steps per latent; default is what the checkpoint was trained for.
+            guidance_scale: classifier-free guidance; 1 is off, and other values double the work.
+            seed: same seed and same control give the same pixels.
+            history_latents: how many latents `Session.rewind` can go back.
+            callback: called after each denoising step with (latent frame, step, latents).
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        image = check_image(image)
+        height, width = self.size_for(image, height, width)
+        self._check_size(height, width)
+        if history_latents < 0:
+            raise ValueError(f"history_latents: {history_latents} is negative; use 0 for no rewinding")
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed: {seed!r} must be a whole number of at least 0")
+        if negative_prompt and guidance_scale == 1:
+            logger.warning("negative_prompt has no effect while guidance_scale is 1")
+        fitted = fit_image(image, height, width)
+        guided = guidance_scale != 1
+        text = self.encode_prompt([prompt, negative_prompt] if guided else [prompt])
+        scheduler: FewStepScheduler = self.scheduler
+        steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        inputs = SessionInputs(
+            reference=self.encode_reference(fitted),
+            text=text,
+            image_tokens=self.encode_image(fitted, len(text)),
+            height=height,
+            width=width,
+            fps=self.config.fps,
+            sigmas=tuple(scheduler.schedule(steps)),
+            eta=scheduler.config.eta,
+            first_frame=scheduler.config.first_frame,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            history_latents=history_latents,
+        )
+        return Session(self, inputs, callback)
+
+    def stream(
+        self,
+        image: Image.Image,
+        prompt: str = "",
+        negative_prompt: str = "",
+        tracks: Tracks | None = None,
+        num_frames: int | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
+    ) -> Iterator[list[np.ndarray]]:
+        """Yield the pixel frames of each latent (uint8 ``[H, W, 3]``; 1, then 4 at a time) as soon as they exist.
+
+        The clip is as long as ``num_frames``, or as the tracks, or 33 frames. Arguments are checked at once, not when
+        the first frames are asked for.
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        length = self._clip_length(tracks, num_frames)
+        size = self.size_for(check_image(image), height, width)
+        self.check_inputs(tracks, length, *size, num_inference_steps)
+        session = self.start_session(
+            image,
+            prompt,
+            negative_prompt,
+            height=size[0],
+            width=size[1],
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            history_latents=0,
+        )
+        return self._run(session, tracks, length)
+
+    def _run(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
+        """Step ``session`` until it has ``num_frames`` frames."""
+        while len(session.frames) < num_frames:
+            frames = session.step(tracks if tracks is not None and tracks.tracks or _has_camera(tracks) else None)
+            yield frames[: num_frames - len(session.frames) + len(frames)]
+
+    @staticmethod
+    def _clip_length(tracks: Tracks | None, num_frames: int | None) -> int:
+        if num_frames is not None:
+            return num_frames
+        return tracks.num_frames if isinstance(tracks, Tracks) and tracks.num_frames > 1 else 33
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        tracks: Tracks | Sequence[Tracks] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: StepEndCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ARDragPipelineOutput | tuple[Any, list[Tracks]]:
+        """Generate whole clips, one per image.
+
+        Args:
+            image: RGB picture or a list of them; prompts, tracks and generators are then one for all or one each.
+            prompt, negative_prompt: texts.
+            tracks: what the user drew; None or empty tracks mean no control.
+            num_frames: pixel frames, ``4k + 1``; default as long as the tracks, or 33.
+            height, width: size in pixels; default is the nearest bucket.
+            num_inference_steps: denoising steps per latent.
+            guidance_scale: classifier-free guidance, 1 is off.
+            generator: source of each clip's seed; a clip does not depend on the others in its list.
+            output_type: ``"pil"``, ``"np"`` (0..1) or ``"pt"`` (0..1).
+            return_dict: return an `ARDragPipelineOutput` or a plain tuple.
+            callback_on_step_end: called as ``(pipeline, step, timestep, {"latents": ...})`` after each denoising step,
+                where step counts over all latents; may return replaced latents.
+            callback_on_step_end_tensor_inputs: only ``"latents"`` exists.
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        images = [image] if isinstance(image, Image.Image) else list(_as_list(image, "image"))
+        count = len(images)
+        prompts = _one_each(prompt, count, "prompt", str)
+        negatives = _one_each(negative_prompt, count, "negative_prompt", str)
+        controls = _one_each(tracks, count, "tracks", (Tracks, type(None)))
+        generators = _one_each(generator, count, "generator", (torch.Generator, type(None)))
+        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(f"callback_on_step_end_tensor_inputs: unknown {sorted(unknown)}; only 'latents' exists")
+        jobs = []
+        for picture, control in zip(images, controls, strict=True):
+            length = self._clip_length(control, num_frames)
+            size = self.size_for(check_image(picture), height, width)
+            self.check_inputs(control, length, *size, num_inference_steps, output_type)
+            jobs.append((length, size))
+        clips, applied = [], []
+        for i, (length, size) in enumerate(jobs):
+            session = self.start_session(
+                images[i],
+                prompts[i],
+                negatives[i],
+                height=size[0],
+                width=size[1],
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                seed=draw_seed(generators[i]),
+                history_latents=0,
+                callback=self._step_callback(callback_on_step_end, num_inference_steps),
+            )
+            clips.append(self._collect(session, controls[i], length))
+            applied.append(session.tracks)
+            session.close()
+        self.maybe_free_model_hooks()
+        frames = convert_frames(clips, output_type)
+        return ARDragPipelineOutput(frames=frames, tracks=applied) if return_dict else (frames, applied)
+
+    def _collect(self, session: Session, tracks: Tracks | None, num_frames: int) -> np.ndarray:
+        """Run a session behind the progress bar; uint8 ``[T, H, W, 3]``."""
+        frames: list[np.ndarray] = []
+        with self.progress_bar(total=num_frames) as bar:
+            for part in self._run(session, tracks, num_frames):
+                frames.extend(part)
+                bar.update(len(part))
+        return np.stack(frames)
+
+    def _step_callback(self, callback: StepEndCallback | None, num_inference_steps: int | None) -> StepCallback | None:
+        if callback is None:
+            return None
+        config = self.scheduler.config
+        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        sigmas = self.scheduler.schedule(steps)
+        offset = 1 if config.first_frame == "encode" else 0
+        chunk = self.transformer.config.chunk_frames
+
+        def tell(latent: int, step: int, latents: Tensor) -> Tensor:
+            total = (latent - offset) // chunk * steps + step
+            changed = callback(self, total, int(1000 * sigmas[step]), {"latents": latents})
+            return changed.get("latents", latents) if changed else latents
+
+        return tell
+
+    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
+        """Text tokens ``[B, Lt, Dt]``."""
+        return encode_text(self.tokenizer, self.text_encoder, prompts).to(
+            self._execution_device, self.transformer.dtype
+        )
+
+    def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:
+        """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder."""
+        if self.image_encoder is None:
+            return None
+        values = self.image_processor(images=image, return_tensors="pt").pixel_values
+        values = values.to(self._execution_device, self.image_encoder.dtype)
+        return encode_image_tokens(self.image_encoder, values).to(self.transformer.dtype).expand(rows, -1, -1)
+
+    def encode_reference(self, image: Image.Image) -> Tensor:
+        """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
+        pixels = image_pixels(image).to(self._execution_device, self.vae.dtype)
+        return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> ARDragPipeline:
+        """Load a pipeline from a folder or the Hub; see `DiffusionPipeline.from_pretrained` for the options.
+
+        On a CPU the VAE's convolutions are folded, which gives the same numbers several times faster.
+
+        Raises:
+            ValueError: if the folder or repository is no such checkpoint.
+        """
+        name = str(pretrained_model_name_or_path)
+        local = Path(name)
+        if local.exists() and not (local / "model_index.json").is_file():
+            raise ValueError(f"model: {name} has no model_index.json; give the folder that save_pretrained wrote")
+        if not local.exists() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+            raise ValueError(f"model: {name} does not exist; give a folder or a Hub name such as user/ardrag-tiny")
+        try:
+            pipeline: ARDragPipeline = super().from_pretrained(name, **kwargs)
+        except OSError as error:
+            raise ValueError(f"model: {name} cannot be loaded: {error}") from error
+        if pipeline.device.type == "cpu":
+            fold_causal_convs(pipeline.vae)
+        return pipeline
+
+
+def _has_camera(tracks: Tracks | None) -> bool:
+    return tracks is not None and tracks.camera is not None
+
+
+def _as_list(value: Any, name: str) -> Sequence[Any]:
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise ValueError(f"{name}: got {type(value).__name__}; give a PIL picture or a non-empty list of them")
+
+
+def _one_each(value: Any, count: int, name: str, kind: Any) -> list[Any]:
+    """Repeat one value ``count`` times, or check that a list has as many."""
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    if len(values) != count:
+        raise ValueError(f"{name}: {len(values)} given for {count} image(s); give one, or one for each image")
+    for entry in values:
+        if not isinstance(entry, kind):
+            raise ValueError(f"{name}: {type(entry).__name__} is not what is expected; see the docstring")
+    return values
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """A clip's seed: the next number of ``generator``, or a random one."""
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else None))
+
+
+def convert_frames(clips: Sequence[np.ndarray], output_type: str) -> Any:
+    """uint8 clips ``[T, H, W, 3]`` in the form that ``output_type`` names."""
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in clip] for clip in clips]
+    stacked = np.stack(clips).astype(np.float32) / 255
+    return stacked if output_type == "np" else torch.from_numpy(stacked).permute(0, 1, 4, 2, 3)
