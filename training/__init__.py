@@ -1,0 +1,1 @@
+"""The recipe: VAE, fine-tune, distillation and GRPO, one explicit loop per stage."""

@@ -1,0 +1,275 @@
+"""Stage 1: flow matching with motion control (AR-Drag section 3.2, Eq. 7), then the causal start of the student.
+
+The same loop does both: ``--causal false`` trains the bidirectional teacher, ``--causal true`` continues from it with
+block-causal attention, one noise level per latent and clean history, which is what the cache holds at inference.
+
+    python -m training.finetune training/configs/finetune_tiny.yaml --output_dir runs/teacher --data runs/latents17
+    python -m training.finetune training/configs/causal_tiny.yaml --output_dir runs/causal --init_from runs/teacher/pipeline
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import AutoencoderKLWan
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ardrag.conditioning import Conditions, encode_image_tokens, encode_text, image_slot
+from ardrag.flow import FewStepScheduler
+from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from pipelines import ARDragPipeline
+from training import tiny
+from training.config import config_lines, parse_config
+from training.data import LatentBatch, LatentPool, load_latents
+from training.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
+from training.optim import MuonAdamW, warmup_cosine
+from training.runtime import RunLog, load_state, require_finite, save_state, step_generator
+from training.validation import validation_sheet
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class FinetuneConfig:
+    """Configuration of stage 1."""
+
+    output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
+    data: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of precomputed latents."})
+    vae: str = field(default="", metadata={"help": "Folder of the VAE, for a new model."})
+    init_from: str = field(default="", metadata={"help": "Pipeline to start from instead of random weights."})
+    causal: bool = field(default=False, metadata={"help": "Block-causal with clean history instead of bidirectional."})
+    num_layers: int = field(default=6, metadata={"help": "Transformer blocks of a new model."})
+    num_heads: int = field(default=4, metadata={"help": "Attention heads of a new model."})
+    head_dim: int = field(default=48, metadata={"help": "Channels per head of a new model."})
+    ffn_dim: int = field(default=768, metadata={"help": "Width of the feed-forward layers of a new model."})
+    num_latents: int = field(default=5, metadata={"help": "Latent frames per clip."})
+    steps: int = field(default=2000, metadata={"help": "Training steps."})
+    batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per update."})
+    sigma_shift: float = field(default=3.0, metadata={"help": "Shift of the sampled noise levels."})
+    first_latent_given: float = field(
+        default=0.85, metadata={"help": "Share of clips whose latent 0 is the reference."}
+    )
+    motion_emphasis: float = field(
+        default=3.0, metadata={"help": "Extra loss weight where something moves; 0 = Eq. 7."}
+    )
+    text_dropout: float = field(default=0.1, metadata={"help": "Share of clips without a caption."})
+    motion_dropout: float = field(default=0.05, metadata={"help": "Share of clips without tracks."})
+    muon_lr: float = field(default=0.02, metadata={"help": "Learning rate of matrices."})
+    adamw_lr: float = field(default=1e-3, metadata={"help": "Learning rate of everything else."})
+    warmup: int = field(default=50, metadata={"help": "Warm-up steps."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
+    ema_decay: float = field(default=0.998, metadata={"help": "Decay of the averaged weights."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
+    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
+    num_inference_steps: int = field(default=12, metadata={"help": "Steps per latent saved in the scheduler config."})
+    seed: int = field(default=0, metadata={"help": "Seed of data order and noise."})
+    log_every: int = field(default=10, metadata={"help": "Steps between log rows."})
+    save_every: int = field(default=200, metadata={"help": "Steps between saved states, pipelines and sheets."})
+    validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
+    hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
+
+    def __post_init__(self) -> None:
+        if not self.vae and not self.init_from:
+            raise ValueError("vae or init_from: give the VAE of a new model, or a pipeline to start from")
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
+        if self.num_latents < 2:
+            raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
+
+
+class ConditionedModel(nn.Module):
+    """Transformer and the small encoders that are trained with it, so that one object is prepared, averaged, saved."""
+
+    def __init__(self, pipeline: ARDragPipeline) -> None:
+        super().__init__()
+        self.transformer = pipeline.transformer
+        self.text_encoder = pipeline.text_encoder
+        self.image_encoder = pipeline.image_encoder
+
+    def forward(
+        self, batch: LatentBatch, pipeline: ARDragPipeline, draws: StepDraws, config: FinetuneConfig
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss and metrics of one batch (Eq. 7)."""
+        captions = [
+            "" if drop else caption for caption, drop in zip(batch.captions, draws.drop_text.tolist(), strict=True)
+        ]
+        pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
+        conditions = Conditions(
+            motion=torch.where(draws.drop_motion[:, None, None, None, None], draws.no_motion, batch.motion),
+            image=image_slot(batch.latents[:, :, :1], draws.image_noise),
+            text=encode_text(pipeline.tokenizer, self.text_encoder, captions),
+            image_tokens=encode_image_tokens(self.image_encoder, pictures.to(batch.latents)),
+        )
+        return flow_matching_loss(
+            self.transformer,
+            batch.latents,
+            draws.noise,
+            draws.sigmas,
+            conditions,
+            config.causal,
+            config.motion_emphasis,
+        )
+
+
+@dataclass
+class StepDraws:
+    """All random numbers of one step."""
+
+    noise: Tensor
+    image_noise: Tensor
+    sigmas: Tensor
+    drop_text: Tensor
+    drop_motion: Tensor
+    no_motion: Tensor
+
+    def to(self, device: torch.device) -> StepDraws:
+        """The same draws on ``device``: drawn on the CPU, they do not depend on it."""
+        return StepDraws(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+def draw_step(batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, generator: torch.Generator) -> StepDraws:
+    """Draw noise, noise levels and dropouts for ``batch``."""
+    count, _, frames = batch.latents.shape[:3]
+    sigmas = sample_sigmas(count, frames, config.sigma_shift, config.causal, generator)
+    return StepDraws(
+        noise=torch.randn(batch.latents.shape, generator=generator),
+        image_noise=torch.randn(batch.latents.shape, generator=generator),
+        sigmas=clamp_first_latent(sigmas, config.first_latent_given, generator),
+        drop_text=torch.rand(count, generator=generator) < config.text_dropout,
+        drop_motion=torch.rand(count, generator=generator) < config.motion_dropout,
+        no_motion=no_motion[:, :, :frames],
+    )
+
+
+def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
+    """The pipeline to train: the one in ``init_from``, or a new tiny one around ``vae``."""
+    scheduler = FewStepScheduler(
+        sigmas=None, num_inference_steps=config.num_inference_steps, eta=0.0, shift=config.sigma_shift
+    )
+    if config.init_from:
+        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler)
+    vae = AutoencoderKLWan.from_pretrained(config.vae)
+    tokenizer = tiny.train_tokenizer(captions)
+    image_encoder, image_processor = tiny.build_image_encoder(side)
+    return ARDragPipeline(
+        transformer=tiny.build_transformer(vae, config.num_layers, config.num_heads, config.head_dim, config.ffn_dim),
+        vae=vae,
+        text_encoder=tiny.build_text_encoder(len(tokenizer)),
+        tokenizer=tokenizer,
+        image_encoder=image_encoder,
+        image_processor=image_processor,
+        scheduler=scheduler,
+        buckets=[[side, side]],
+    )
+
+
+@torch.no_grad()
+def blank_motion(vae: AutoencoderKLWan, side: int, num_latents: int) -> Tensor:
+    """Motion latents of a clip without any track, ``[1, C, F, H, W]``."""
+    frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
+    return StreamingVAE(vae).encode(torch.full((1, 3, frames, side, side), -1.0, device=vae.device)).cpu()
+
+
+def export(
+    pipeline: ARDragPipeline, model: ConditionedModel, ema: EMAModel, config: FinetuneConfig, log: RunLog, step: int
+) -> None:
+    """Save the pipeline with averaged weights, draw the validation sheet and the curves."""
+    folder = Path(config.output_dir)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    ema.store(trained)
+    ema.copy_to(trained)
+    model.eval()
+    if config.lora_rank:
+        pipeline.transformer.save_lora_adapter(folder / "lora")
+    else:
+        pipeline.save_pretrained(folder / "pipeline")
+    if config.validate:
+        error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
+        log.write(step, **{"validation/path_error_px": error})
+    model.train()
+    ema.restore(trained)
+    log.plot()
+
+
+def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> ConditionedModel:
+    """Freeze the VAE, set up LoRA or full training."""
+    pipeline.vae.requires_grad_(False)
+    pipeline.vae.eval()
+    model = ConditionedModel(pipeline)
+    if config.gradient_checkpointing:
+        pipeline.transformer.enable_gradient_checkpointing()
+    if config.lora_rank:
+        from peft import LoraConfig
+
+        model.requires_grad_(False)
+        targets = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
+        adapter = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_rank, target_modules=targets)
+        pipeline.transformer.add_adapter(adapter)
+    return model
+
+
+def main(config: FinetuneConfig) -> None:
+    """Train, validate, save; running the same command again resumes where the last state was saved."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation_steps)
+    set_seed(config.seed)
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config_lines(config))
+    pool = LatentPool(load_latents(config.data))
+    side = pool.reference.shape[1]
+    pipeline = build_pipeline(config, pool.captions, side)
+    if accelerator.device.type == "cpu":
+        fold_causal_convs(pipeline.vae)
+    no_motion = blank_motion(pipeline.vae, side, config.num_latents)
+    pipeline.to(accelerator.device)
+    model = prepare_model(pipeline, config)
+    optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    accelerator.register_for_checkpointing(ema)
+    first = load_state(accelerator, folder)
+    log = RunLog(folder, first)
+    started = time.monotonic()
+    for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="finetune", mininterval=30):
+        for part in range(config.gradient_accumulation_steps):
+            rank = accelerator.process_index * config.gradient_accumulation_steps + part
+            generator = step_generator(config.seed, step, rank)
+            batch = pool.draw(config.batch_size, generator, config.num_latents)
+            draws = draw_step(batch, no_motion, config, generator).to(accelerator.device)
+            batch = batch.to(accelerator.device)
+            with accelerator.accumulate(prepared):
+                loss, metrics = prepared(batch, pipeline, draws, config)
+                require_finite(loss, step)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+        ema.step(trained)
+        if step % config.log_every == 0 and accelerator.is_main_process:
+            log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_state(accelerator, folder, step + 1)
+            if accelerator.is_main_process:
+                export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, step)
+    if config.push_to_hub and accelerator.is_main_process:
+        pipeline.push_to_hub(config.hub_model_id)
+
+
+if __name__ == "__main__":
+    main(parse_config(FinetuneConfig))

@@ -1,0 +1,72 @@
+"""Stage 1's loss: flow matching with control signals (AR-Drag Eq. 7), bidirectional or block-causal. Pure functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ardrag.conditioning import Conditions, transformer_input
+from ardrag.flow import add_noise, shift_sigmas, velocity_target
+from ardrag.transformer import CausalWanTransformer
+
+
+def sample_sigmas(batch: int, num_latents: int, shift: float, per_latent: bool, generator: torch.Generator) -> Tensor:
+    """Shifted uniform noise levels ``[B, F]``, equal over a clip's latents unless ``per_latent``."""
+    uniform = torch.rand((batch, num_latents if per_latent else 1), generator=generator)
+    return shift_sigmas(uniform, shift).expand(batch, num_latents).clone()
+
+
+def clamp_first_latent(sigmas: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Set sigma to 0 at latent 0 for a random ``share`` of the clips: the reference is given there, not generated."""
+    given = torch.rand((len(sigmas),), generator=generator) < share
+    clamped = sigmas.clone()
+    clamped[given, 0] = 0
+    return clamped
+
+
+def motion_weights(clean: Tensor, emphasis: float, threshold: float = 0.5) -> Tensor:
+    """Loss weights ``[B, 1, F, H, W]`` of mean one: ``1 + emphasis`` where a latent differs from the clip's first.
+
+    With ``emphasis = 0`` the loss is Eq. 7 as it stands. Most of a clip is background, which is copied early in
+    training; the moving parts decide whether the control is followed.
+    """
+    change = (clean - clean[:, :, :1]).square().mean(1, keepdim=True)
+    weights = 1 + emphasis * (change > threshold).float()
+    return weights / weights.mean()
+
+
+def flow_matching_loss(
+    transformer: CausalWanTransformer,
+    clean: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    conditions: Conditions,
+    causal: bool,
+    emphasis: float,
+) -> tuple[Tensor, dict[str, float]]:
+    """Squared error of the predicted velocity (Eq. 7); returns ``(loss, metrics)``.
+
+    Args:
+        clean, noise: latents ``[B, C, F, H, W]``.
+        sigmas: ``[B, F]``; latents with sigma 0 are given and leave the loss.
+        causal: block-causal with clean history (packed ``[clean | noisy]``), else bidirectional.
+    """
+    level = sigmas[:, None, :, None, None]
+    noisy = add_noise(clean, noise, level)
+    layout = transformer.config.input_layout
+    history = transformer_input(clean, conditions, layout) if causal else None
+    (velocity,) = transformer(
+        transformer_input(noisy, conditions, layout),
+        1000 * sigmas,
+        conditions.text,
+        conditions.image_tokens,
+        causal=causal,
+        clean_context=history,
+        return_dict=False,
+    )
+    learned = (sigmas > 0).float()[:, None, :, None, None]
+    weights = learned * motion_weights(clean, emphasis)
+    squared = (velocity - velocity_target(clean, noise)).square()
+    loss = (weights * squared).sum() / (weights.sum() * clean.shape[1])
+    plain = (learned * squared).sum() / (learned.expand_as(squared).sum())
+    return loss, {"loss/weighted": loss.item(), "loss/flow_matching": plain.item()}

@@ -1,0 +1,77 @@
+"""Encode clips once: video latents, heat-map latents, caption and reference picture, as a `datasets` dataset on disk.
+
+    python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --num_clips 1500 --num_frames 17
+
+Several processes share the work with ``--start``; training takes several folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Array3D, Array4D, Dataset, Features, Value
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+from tqdm import tqdm
+
+from ardrag.sprite_tracks import clip_tracks
+from ardrag.sprites import make_clip
+from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.tracks import Tracks
+from training.config import parse_config
+
+
+@dataclass
+class PrecomputeConfig:
+    """What to encode and where to put it."""
+
+    vae: str = field(metadata={"help": "Folder of the trained VAE."})
+    output_dir: str = field(metadata={"help": "Folder of the dataset to write."})
+    split: str = field(default="train", metadata={"help": "Sprite World split."})
+    start: int = field(default=0, metadata={"help": "First clip."})
+    num_clips: int = field(default=1500, metadata={"help": "Number of clips."})
+    num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
+    batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
+
+
+def heatmap_pixels(tracks: Tracks, height: int, width: int) -> Tensor:
+    """The heat-map video as the VAE takes it: ``[3, T, H, W]`` in [-1, 1], three equal channels (section 3.2)."""
+    return (tracks.heatmap(height, width) * 2 - 1).expand(3, -1, -1, -1)
+
+
+@torch.no_grad()
+def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
+    """Rows of the dataset, clip by clip."""
+    vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
+    stop = config.start + config.num_clips
+    for first in tqdm(range(config.start, stop, config.batch_size), desc="encode", mininterval=10):
+        indices = range(first, min(first + config.batch_size, stop))
+        clips = [make_clip(config.split, index, config.num_frames) for index in indices]
+        height, width = clips[0].frames.shape[1:3]
+        video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in clips]).float() / 127.5 - 1
+        heat = torch.stack([heatmap_pixels(clip_tracks(clip), height, width) for clip in clips])
+        latents, motion = vae.encode(torch.cat([video, heat])).chunk(2)
+        for i, clip in enumerate(clips):
+            yield {
+                "latents": latents[i].numpy(),
+                "motion": motion[i].numpy(),
+                "reference": clip.frames[0],
+                "caption": clip.caption,
+            }
+
+
+def main(config: PrecomputeConfig) -> None:
+    """Encode and save."""
+    shape = next(encode_rows(PrecomputeConfig(config.vae, "", num_clips=1, num_frames=config.num_frames)))
+    latent = Array4D(shape["latents"].shape, "float32")
+    picture = Array3D(shape["reference"].shape, "uint8")
+    features = Features({"latents": latent, "motion": latent, "reference": picture, "caption": Value("string")})
+    dataset = Dataset.from_generator(encode_rows, features=features, gen_kwargs={"config": config})
+    dataset.save_to_disk(config.output_dir)
+
+
+if __name__ == "__main__":
+    main(parse_config(PrecomputeConfig))

@@ -1,0 +1,126 @@
+"""Small tools that every stage's loop uses: run folder, log, curves, seeds, checkpoints. A toolbox, not a framework."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+
+logger = logging.getLogger(__name__)
+STATE_FOLDER = "state"
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """Random generator of one training step, so that a resumed run draws what the uninterrupted one would."""
+    entropy = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
+
+
+class RunLog:
+    """Append-only ``log.jsonl`` of a run, with loss curves drawn from it.
+
+    On resume, lines at or after the resumed step are dropped, so that the file tells one story.
+    """
+
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
+        self.path = folder / "log.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in self.rows() if row["step"] < first_step]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def rows(self) -> list[dict[str, float]]:
+        """All logged rows, oldest first."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines() if line]
+
+    def write(self, step: int, **metrics: float) -> None:
+        """Append one row and tell the console."""
+        row = {"step": step, **{name: round(float(value), 6) for name, value in metrics.items()}}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        logger.info("step %d  %s", step, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step"))
+
+    def plot(self) -> Path:
+        """Draw every metric's curve into ``curves.png`` beside the log."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        series: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for row in self.rows():
+            for name, value in row.items():
+                if name != "step":
+                    series[name].append((row["step"], value))
+        count = max(len(series), 1)
+        figure, axes = pyplot.subplots(count, 1, figsize=(7, 2.2 * count), squeeze=False)
+        for axis, (name, points) in zip(axes[:, 0], series.items(), strict=False):
+            axis.plot(*zip(*points, strict=True), linewidth=1)
+            axis.set_title(name, fontsize=9)
+            axis.grid(alpha=0.3)
+        figure.tight_layout()
+        target = self.path.with_name("curves.png")
+        figure.savefig(target, dpi=80)
+        pyplot.close(figure)
+        return target
+
+
+def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
+    """Write models, optimisers and ``step`` to ``folder/state`` so that either the old or the new state survives."""
+    fresh, target, old = folder / "state.new", folder / STATE_FOLDER, folder / "state.old"
+    accelerator.save_state(str(fresh))
+    if accelerator.is_main_process:
+        (fresh / "step.json").write_text(json.dumps({"step": step}))
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(fresh, target)
+        shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def load_state(accelerator: Accelerator, folder: Path) -> int:
+    """Restore what `save_state` wrote; returns the step to go on from, 0 where there is nothing to resume."""
+    for name in (STATE_FOLDER, "state.old"):
+        source = folder / name
+        if (source / "step.json").exists():
+            accelerator.load_state(str(source))
+            return int(json.loads((source / "step.json").read_text())["step"])
+    return 0
+
+
+def require_finite(loss: torch.Tensor, step: int) -> None:
+    """Stop the run on a NaN or infinite loss; the last saved state stays as it is.
+
+    Raises:
+        FloatingPointError: with the step, and what to try.
+    """
+    if not torch.isfinite(loss).all():
+        raise FloatingPointError(
+            f"loss is {loss.item()} at step {step}; the last saved state is intact: resume with a smaller learning rate"
+        )
+
+
+def contact_sheet(rows: list[npt.NDArray[Any]], path: Path, every: int = 4) -> None:
+    """Write clips (uint8 ``[T, H, W, 3]``) as rows of every ``every``-th pixel frame into one picture."""
+    strips = [np.concatenate(list(row[::every]), axis=1) for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(strips, axis=0)).save(path)
+
+
+def to_uint8(pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Pixels ``[..., 3, T, H, W]`` in [-1, 1] to uint8 ``[..., T, H, W, 3]``."""
+    scaled = ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.movedim(-4, -1).numpy()
