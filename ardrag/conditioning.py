@@ -54,7 +54,7 @@ class Conditions:
 def image_slot(reference: Tensor, noise: Tensor, first_latent: int = 0) -> Tensor:
     """The image slot of Eq. 6: the reference latent ``[B, C, 1, H, W]`` at latent 0, ``noise`` elsewhere.
 
-    ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator, so that a result does not depend on its batch.
+    ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator: a result does not depend on its batch.
     """
     if first_latent > 0:
         return noise

@@ -117,7 +117,7 @@ def gaussian_log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
     return log_density.flatten(1).mean(1)
 
 
-class FewStepScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+class FewStepScheduler(SchedulerMixin, ConfigMixin):
     """Schedule and sampler settings of a checkpoint, saved beside it so that it always runs as it was trained.
 
     Args:

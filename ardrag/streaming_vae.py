@@ -29,7 +29,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, pa
 FeatureCache = tuple[torch.Tensor | str | None, ...]
 
 
-class FoldedCausalConv3d(WanCausalConv3d):  # type: ignore[misc]
+class FoldedCausalConv3d(WanCausalConv3d):
     """A `WanCausalConv3d` computed as one `conv2d` over (time taps x channels); same parameters, same results.
 
     Made by `fold_causal_convs`, which changes the class of an existing module.

@@ -9,6 +9,7 @@ session = pipe.start_session(image, seed=0); frames = session.step([(0.4, 0.5)])
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "a
 """The checkpoint that comes with the repository: the default of every front end."""
 
 
-class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
+class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
 
     Args:
@@ -99,8 +100,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             low = num_frames - (num_frames - 1) % factor
             raise ValueError(f"num_frames: {num_frames} is not {factor}k + 1; use {low} or {low + factor}")
         self._check_size(height, width)
-        if num_inference_steps is not None and num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps: {num_inference_steps} is not positive; use 3 or more")
+        _check_steps(num_inference_steps)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type: {output_type!r} is unknown; use one of {', '.join(OUTPUT_TYPES)}")
         if tracks is None:
@@ -116,6 +116,8 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
     def _check_size(self, height: int, width: int) -> None:
         step = self.vae.config.scale_factor_spatial * self.transformer.config.patch_size[1]
         for name, value in (("height", height), ("width", width)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name}: {value!r} must be a whole number of pixels, a multiple of {step}")
             if value < step or value % step:
                 near = max(step, round(value / step) * step)
                 raise ValueError(f"{name}: {value} is not a positive multiple of {step}; use {near}")
@@ -165,10 +167,13 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         image = check_image(image)
         height, width = self.size_for(image, height, width)
         self._check_size(height, width)
+        _check_steps(num_inference_steps)
         if history_latents < 0:
             raise ValueError(f"history_latents: {history_latents} is negative; use 0 for no rewinding")
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed: {seed!r} must be a whole number of at least 0")
+        if not math.isfinite(guidance_scale):
+            raise ValueError(f"guidance_scale: {guidance_scale} must be a finite number; 1 is off")
         if negative_prompt and guidance_scale == 1:
             logger.warning("negative_prompt has no effect while guidance_scale is 1")
         fitted = fit_image(image, height, width)
@@ -214,7 +219,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        length = self._clip_length(tracks, num_frames)
+        length = self.clip_length(tracks, num_frames)
         size = self.size_for(check_image(image), height, width)
         self.check_inputs(tracks, length, *size, num_inference_steps)
         session = self.start_session(
@@ -237,7 +242,8 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             yield frames[: num_frames - len(session.frames) + len(frames)]
 
     @staticmethod
-    def _clip_length(tracks: Tracks | None, num_frames: int | None) -> int:
+    def clip_length(tracks: Tracks | None, num_frames: int | None) -> int:
+        """Pixel frames of a clip where the user says ``num_frames``, or leaves it to the tracks, or to 33."""
         if num_frames is not None:
             return num_frames
         return tracks.num_frames if isinstance(tracks, Tracks) and tracks.num_frames > 1 else 33
@@ -291,10 +297,12 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             raise ValueError(f"callback_on_step_end_tensor_inputs: unknown {sorted(unknown)}; only 'latents' exists")
         jobs = []
         for picture, control in zip(images, controls, strict=True):
-            length = self._clip_length(control, num_frames)
+            length = self.clip_length(control, num_frames)
             size = self.size_for(check_image(picture), height, width)
             self.check_inputs(control, length, *size, num_inference_steps, output_type)
             jobs.append((length, size))
+        if output_type != "pil" and len(set(jobs)) > 1:
+            raise ValueError(f"output_type: {output_type!r} stacks clips of one length and size; use 'pil'")
         clips, applied = [], []
         for i, (length, size) in enumerate(jobs):
             session = self.start_session(
@@ -382,6 +390,13 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         if pipeline.device.type == "cpu":
             fold_causal_convs(pipeline.vae)
         return pipeline
+
+
+def _check_steps(num_inference_steps: int | None) -> None:
+    if num_inference_steps is None:
+        return
+    if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps: {num_inference_steps!r} must be a whole number of at least 1; use 3")
 
 
 def _has_camera(tracks: Tracks | None) -> bool:

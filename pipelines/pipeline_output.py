@@ -11,7 +11,7 @@ from ardrag.tracks import Tracks
 
 
 @dataclass
-class ARDragPipelineOutput(BaseOutput):  # type: ignore[misc]
+class ARDragPipelineOutput(BaseOutput):
     """A generated clip per input image.
 
     Args:

@@ -139,12 +139,12 @@ class Session:
         """
         if latent == self.position:
             return
-        known = {start: rest for start, *rest in self._states if start >= self._cache.earliest}
+        known = {entry[0]: entry for entry in self._states if entry[0] >= self._cache.earliest}
         if latent not in known:
             reach = ", ".join(str(start) for start in known) or "none"
             raise ValueError(f"latent: cannot rewind to {latent}; possible are {reach} (see history_latents)")
         self._cache.rollback(latent)
-        state, self._sigmas = known[latent]
+        _, state, self._sigmas = known[latent]
         self._vae.restore(state)
         while self._states and self._states[-1][0] >= latent:
             self._states.pop()

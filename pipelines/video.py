@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio
 import numpy as np
@@ -33,8 +34,8 @@ def draw_paths(frame: Frame, arrays: TrackArrays, index: int) -> Frame:
         points = [(float(x), float(y)) for x, y in arrays.xy[seen, track] * scale]
         if len(points) > 1:
             pen.line(points, fill=PATH_COLOUR, width=max(1, radius // 2))
-    for track in np.flatnonzero(arrays.visible[index]):
-        x, y = (float(value) for value in arrays.xy[index, track] * scale)
+    for place in arrays.xy[index, arrays.visible[index]] * scale:
+        x, y = (float(value) for value in place)
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=POINT_COLOUR)
     return np.asarray(picture)
 
@@ -62,12 +63,16 @@ def write_video(
     listed = list(frames) if tracks is None else list(with_paths(frames, tracks))
     if not listed:
         raise ValueError("frames: there is nothing to write yet; make at least one step")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ardrag-") as folder:
-        part = Path(folder) / "video.mp4"
-        with imageio.get_writer(part, fps=fps, codec="libx264", quality=8, macro_block_size=2) as writer:
-            for frame in listed:
-                writer.append_data(frame)
-        os.replace(part, target)
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ardrag-") as folder:
+            part = Path(folder) / "video.mp4"
+            writer: Any = imageio.get_writer(part, fps=fps, codec="libx264", quality=8, macro_block_size=2)
+        with writer:
+                for frame in listed:
+                    writer.append_data(frame)
+            os.replace(part, target)
+    except OSError as error:
+        raise ValueError(f"path: {target} cannot be written ({error}); choose another place") from error
 
 
 def contact_sheet(frames: Sequence[Frame], columns: int = 9) -> Image.Image:

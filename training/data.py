@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 @dataclass
 class LatentBatch:
-    """A batch of encoded clips: ``latents`` and ``motion`` ``[B, C, F, H, W]``, ``reference`` uint8 ``[B, H, W, 3]``."""
+    """Encoded clips: ``latents`` and ``motion`` ``[B, C, F, H, W]``, ``reference`` uint8 ``[B, H, W, 3]``."""
 
     latents: Tensor
     motion: Tensor

@@ -4,7 +4,8 @@ The same loop does both: ``--causal false`` trains the bidirectional teacher, ``
 block-causal attention, one noise level per latent and clean history, which is what the cache holds at inference.
 
     python -m training.finetune training/configs/finetune_tiny.yaml --output_dir runs/teacher --data runs/latents17
-    python -m training.finetune training/configs/causal_tiny.yaml --output_dir runs/causal --init_from runs/teacher/pipeline
+    python -m training.finetune training/configs/causal_tiny.yaml --output_dir runs/student --data runs/latents17 \
+        --init_from runs/teacher/pipeline
 """
 
 from __future__ import annotations

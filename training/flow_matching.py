@@ -1,4 +1,4 @@
-"""Stage 1's loss: flow matching with control signals (AR-Drag Eq. 7), bidirectional or block-causal. Pure functions."""
+"""Stage 1's loss: flow matching with control signals (AR-Drag Eq. 7), bidirectional or block-causal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small tools that every stage's loop uses: run folder, log, curves, seeds, checkpoints. A toolbox, not a framework."""
+"""Tools that every stage's loop uses: run folder, log, curves, seeds, checkpoints. A toolbox, not a framework."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def require_finite(loss: torch.Tensor, step: int) -> None:
     """
     if not torch.isfinite(loss).all():
         raise FloatingPointError(
-            f"loss is {loss.item()} at step {step}; the last saved state is intact: resume with a smaller learning rate"
+            f"loss is {loss.item()} at step {step}; the last saved state is intact, resume with a lower learning rate"
         )
 
 

@@ -79,7 +79,7 @@ def build_image_encoder(side: int) -> tuple[CLIPVisionModel, CLIPImageProcessorP
 def build_transformer(
     vae: AutoencoderKLWan, num_layers: int, num_heads: int, head_dim: int, ffn_dim: int
 ) -> CausalWanTransformer:
-    """A small `CausalWanTransformer` for the latents of ``vae``, in the layout of the public Fun-Control checkpoint."""
+    """A small `CausalWanTransformer` for the latents of ``vae``, laid out as the public Fun-Control checkpoint."""
     channels = vae.config.z_dim
     return CausalWanTransformer(
         patch_size=(1, 2, 2),

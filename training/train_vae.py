@@ -108,7 +108,7 @@ def sprite_pool(split: str, count: int, num_frames: int) -> Tensor:
 
 
 def sample_pixels(pool: Tensor, count: int, frames: int, crop: int, generator: torch.Generator) -> Tensor:
-    """Random crops of the pool with mirrored axes and permuted colours, ``[count, 3, frames, crop, crop]`` in [-1, 1]."""
+    """Random crops, mirrored and with permuted colours, ``[count, 3, frames, crop, crop]`` in [-1, 1]."""
     height, width = pool.shape[-2:]
 
     def draw(high: int) -> int:

@@ -1,4 +1,4 @@
-"""What a run looks like while it trains: generated validation clips beside the truth, and how far off the path they are."""
+"""What a run looks like while it trains: generated clips beside the truth, and how far off the path they are."""
 
 from __future__ import annotations
 
