@@ -67,7 +67,7 @@ def write_video(
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ardrag-") as folder:
             part = Path(folder) / "video.mp4"
             writer: Any = imageio.get_writer(part, fps=fps, codec="libx264", quality=8, macro_block_size=2)
-        with writer:
+            with writer:
                 for frame in listed:
                     writer.append_data(frame)
             os.replace(part, target)
