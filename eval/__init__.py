@@ -1,0 +1,1 @@
+"""Evaluation: benchmark clips in, numbers with the command that made them out."""

@@ -1,0 +1,270 @@
+"""How fast is it here: time to the first picture, steady frames per second, and where the time goes.
+
+    python -m eval.latency                                        # the bundled checkpoint, one and two threads
+    python -m eval.latency --threads 1 --latents 4 --rounds 1     # a quick look
+
+Clocks run from a call to uint8 pixels in host memory. In every round our session, diffusers' `WanImageToVideoPipeline`
+on a random model of the same size (as it is, and with our VAE convolutions), and both VAE decoders take turns, so that
+a busy machine slows all of them alike. The cache pass, the heat-map encode and the decode are all inside our numbers.
+Round 0 warms up and is not counted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanImageToVideoPipeline
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from transformers import HfArgumentParser
+
+from ardrag.sprites import make_clip
+from ardrag.streaming_vae import StreamingVAE
+from eval.latency_report import PARTS, markdown
+from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
+from eval.record import run_record, write_json, write_text
+from eval.statistics import spread
+from eval.wan_baseline import parameters_in_millions, wan_pipeline
+from pipelines import ARDragPipeline, Session
+
+
+Samples = dict[str, list[float]]
+
+
+@dataclass
+class LatencyConfig:
+    """What to time and where to put it."""
+
+    model: str = field(default=BUNDLED_NAME, metadata={"help": "Pipeline folder or Hub name."})
+    latents: int = field(default=16, metadata={"help": "Latents timed in each round, after the cache is full."})
+    threads: str = field(default="1,2", metadata={"help": "Numbers of threads to try, separated by commas."})
+    steps: int = field(default=3, metadata={"help": "Denoising steps per latent."})
+    rounds: int = field(default=5, metadata={"help": "Counted rounds; one more warms up."})
+    num_frames: int = field(default=33, metadata={"help": "Pixel frames of the baseline's clip, 4k + 1."})
+    output_dir: str = field(default="outputs/latency", metadata={"help": "Folder of the report of another model."})
+    report_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the report; default: docs/results for the bundled model."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("latents", "steps", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive; use 1 or more")
+        if self.num_frames < 5 or self.num_frames % 4 != 1:
+            raise ValueError(f"num_frames: {self.num_frames} is not 4k + 1; use 33")
+        if not self.thread_counts:
+            raise ValueError("threads: nothing given; use for instance 1,2")
+
+    @property
+    def thread_counts(self) -> list[int]:
+        """The numbers of threads, checked."""
+        counts = []
+        for text in filter(None, self.threads.split(",")):
+            if not text.strip().isdecimal() or not 1 <= int(text) <= (os.cpu_count() or 1):
+                raise ValueError(f"threads: {text!r} is not a number from 1 to {os.cpu_count()}, the cores there are")
+            counts.append(int(text))
+        return counts
+
+    @property
+    def report_folder(self) -> Path:
+        """Where the report goes."""
+        if self.report_dir is not None:
+            return Path(self.report_dir)
+        return RESULTS if self.model == BUNDLED_NAME else Path(self.output_dir)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that is timed, and the input that all share."""
+
+    pipeline: ARDragPipeline
+    baselines: dict[str, WanImageToVideoPipeline]
+    image: Image.Image
+    prompt: str
+    latents: Tensor
+    """Normalised latents ``[1, C, F, H, W]`` for the two decoders."""
+    config: LatencyConfig
+
+    def session(self) -> Session:
+        """A new session: text, picture and reference latent are encoded here."""
+        return self.pipeline.start_session(self.image, self.prompt, num_inference_steps=self.config.steps)
+
+
+def make_subject(pipeline: ARDragPipeline, config: LatencyConfig) -> Subject:
+    """The pipeline, its two baselines, a Sprite World picture with its caption, and random latents."""
+    clip = make_clip("test", 0)
+    image = Image.fromarray(clip.frames[0])
+    factor = pipeline.vae.config.scale_factor_spatial
+    count = 1 + (config.num_frames - 1) // pipeline.vae.config.scale_factor_temporal
+    shape = (1, pipeline.vae.config.z_dim, count, image.height // factor, image.width // factor)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    baselines = {"diffusers": wan_pipeline(pipeline, folded=False), "diffusers_folded": wan_pipeline(pipeline, True)}
+    return Subject(pipeline, baselines, image, clip.caption, latents, config)
+
+
+def pointer(latent: int) -> list[tuple[float, float]]:
+    """Where the one dragged point is at the end of a latent: on a circle, 0..1 of the canvas."""
+    angle = 0.4 * latent
+    return [(0.5 + 0.3 * math.cos(angle), 0.5 + 0.3 * math.sin(angle))]
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def time_start(open_session: Callable[[], Session], is_first_encoded: bool) -> tuple[float, float]:
+    """Seconds from ``open_session`` to the first pixels, and to the first pixels of a latent that was generated.
+
+    The two are the same unless ``is_first_encoded``: latent 0 is then the encoded reference.
+    """
+    started = time.perf_counter()
+    session = open_session()
+    session.step(pointer(0))
+    first = time.perf_counter() - started
+    if is_first_encoded:
+        session.step(pointer(1))
+    generated = time.perf_counter() - started
+    session.close()
+    return first, generated
+
+
+def time_steady(session: Session, num_latents: int, window: int) -> Samples:
+    """Seconds per latent, whole and by part, with a full cache; and pixel frames per second over all of them."""
+    while session.position <= window:
+        session.step(pointer(session.position))
+    samples: Samples = defaultdict(list)
+    total, frames, stop = 0.0, 0, session.position + num_latents
+    while session.position < stop:
+        before, started = session.position, time.perf_counter()
+        frames += len(session.step(pointer(before)))
+        wall = time.perf_counter() - started
+        made = session.position - before
+        total += wall
+        samples["latent"].append(wall / made)
+        for part in PARTS:
+            samples[part].append(session.seconds[part] / made)
+    samples["frames_per_second"].append(frames / total)
+    session.close()
+    return samples
+
+
+def time_baseline(subject: Subject, name: str) -> Samples:
+    """Seconds of a whole clip, when a bidirectional model shows its first frame: with the prompt new, and encoded."""
+    baseline, config = subject.baselines[name], subject.config
+
+    def run(**prompt: Any) -> Any:
+        return baseline(
+            image=subject.image,
+            height=subject.image.height,
+            width=subject.image.width,
+            num_frames=config.num_frames,
+            num_inference_steps=config.steps,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(0),
+            output_type="np",
+            **prompt,
+        )
+
+    embeds, _ = baseline.encode_prompt(subject.prompt, do_classifier_free_guidance=False, max_sequence_length=512)
+    return {
+        f"{name}_cold": [seconds_of(lambda: run(prompt=subject.prompt))],
+        f"{name}_cached": [seconds_of(lambda: run(prompt_embeds=embeds))],
+    }
+
+
+def decode_streamed(subject: Subject) -> Tensor:
+    """Our decoder, latent by latent as in a session: pixels ``[1, 3, T, H, W]``."""
+    stream = StreamingVAE(subject.pipeline.vae)
+    return torch.cat([stream.decode_next(latent) for latent in subject.latents.split(1, dim=2)], dim=2)
+
+
+def decode_diffusers(subject: Subject) -> Tensor:
+    """diffusers' decoder on the same latents: pixels ``[1, 3, T, H, W]``."""
+    vae: AutoencoderKLWan = subject.baselines["diffusers"].vae
+    mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std]).view(2, 1, -1, 1, 1, 1)
+    return vae.decode(subject.latents * std + mean, return_dict=False)[0]
+
+
+@torch.no_grad()
+def one_round(subject: Subject) -> Samples:
+    """Everything once, taking turns; seconds, except ``frames_per_second``."""
+    window = subject.pipeline.transformer.config.window_frames
+    encoded = subject.pipeline.scheduler.config.first_frame == "encode"
+    samples: Samples = {}
+    first, generated = time_start(subject.session, encoded)
+    samples |= {"first_frame_cold": [first], "first_generated_cold": [generated]}
+    samples |= time_baseline(subject, "diffusers")
+    ready = subject.session()
+    first, generated = time_start(ready.fork, encoded)
+    samples |= {"first_frame_cached": [first], "first_generated_cached": [generated]}
+    samples |= time_steady(ready, subject.config.latents, window)
+    samples |= time_baseline(subject, "diffusers_folded")
+    count = subject.latents.shape[2]
+    samples["decode_ours"] = [seconds_of(lambda: decode_streamed(subject)) / count]
+    samples["decode_diffusers"] = [seconds_of(lambda: decode_diffusers(subject)) / count]
+    return samples
+
+
+def measure(subject: Subject) -> dict[str, dict[str, dict[str, float]]]:
+    """Spread of every quantity, per number of threads."""
+    config, found = subject.config, {}
+    previous = torch.get_num_threads()
+    with tqdm(total=len(config.thread_counts) * (config.rounds + 1), desc="rounds") as bar:
+        for count in config.thread_counts:
+            torch.set_num_threads(count)
+            samples: Samples = defaultdict(list)
+            one_round(subject)
+            bar.update()
+            for _ in range(config.rounds):
+                for name, values in one_round(subject).items():
+                    samples[name].extend(values)
+                bar.update()
+            found[str(count)] = {name: spread(values) for name, values in samples.items()}
+    torch.set_num_threads(previous)
+    return found
+
+
+@torch.no_grad()
+def run_latency(config: LatencyConfig, record: dict[str, Any]) -> dict[str, Any]:
+    """Time everything, write results and report; returns the results."""
+    pipeline = load_pipeline(config.model)
+    subject = make_subject(pipeline, config)
+    difference = (decode_streamed(subject) - decode_diffusers(subject)).abs().max().item()
+    results = {
+        "record": record,
+        "settings": asdict(config),
+        "model": {
+            "first_frame": pipeline.scheduler.config.first_frame,
+            "transformer_millions": parameters_in_millions(pipeline.transformer),
+            "baseline_millions": parameters_in_millions(subject.baselines["diffusers"].transformer),
+            "vae_millions": parameters_in_millions(pipeline.vae),
+            "size": list(subject.image.size),
+        },
+        "decode_difference": difference,
+        "threads": measure(subject),
+    }
+    write_json(config.report_folder / "latency.json", results)
+    write_text(config.report_folder / "latency.md", markdown(results))
+    return results
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the benchmark and print its page."""
+    (config,) = HfArgumentParser(LatencyConfig).parse_args_into_dataclasses(arguments)
+    print(markdown(run_latency(config, run_record("eval.latency", arguments))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Which model an evaluation is about: the bundled one by its name in the repository, or any folder or Hub name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval.record import REPOSITORY
+from pipelines import ARDragPipeline
+from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
+
+
+BUNDLED_NAME = "checkpoints/ardrag-tiny"
+RESULTS = REPOSITORY / "docs" / "results"
+"""Where results that speak for the repository are kept."""
+
+
+def load_pipeline(model: str, device: str = "cpu") -> ARDragPipeline:
+    """Load a pipeline without progress bars of its own; the bundled one is found from any working folder."""
+    name = str(BUNDLED_CHECKPOINT) if model == BUNDLED_NAME else model
+    pipeline = ARDragPipeline.from_pretrained(name).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def model_folder(model: str) -> Path:
+    """The local files of a model that `load_pipeline` can load."""
+    local = BUNDLED_CHECKPOINT if model == BUNDLED_NAME else Path(model)
+    return local if local.is_dir() else Path(ARDragPipeline.download(model))

@@ -1,0 +1,85 @@
+"""Means with bootstrap intervals, and the spread of repeated timings. Values are plain numbers in any unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+Float = npt.NDArray[np.float64]
+NUM_RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """A point estimate with the ends of its confidence interval, all in the unit of the values."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def resampled_means(values: Float, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Float:
+    """Column means of ``values`` ``[N, K]`` over ``num_resamples`` draws of N rows with replacement, ``[R, K]``.
+
+    Rows stay whole, so that quantities measured on the same clip stay paired.
+    """
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=num_resamples)
+    return np.asarray(counts @ values / len(values))
+
+
+def bootstrap_interval(values: Sequence[float] | Float, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of ``values`` ``[N]`` with its percentile bootstrap interval.
+
+    Raises:
+        ValueError: if there is no value, one is not finite, or ``confidence`` is not inside 0..1.
+    """
+    column = _checked("values", values)
+    return _interval(float(column.mean()), resampled_means(column[:, None], seed=seed)[:, 0], confidence)
+
+
+def ratio_interval(
+    numerator: Sequence[float] | Float, denominator: Sequence[float] | Float, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Ratio of the means of two paired columns ``[N]`` with its percentile bootstrap interval.
+
+    Raises:
+        ValueError: if the columns differ in length, are empty or not finite, or the denominator is not positive.
+    """
+    above, below = _checked("numerator", numerator), _checked("denominator", denominator)
+    if len(above) != len(below):
+        raise ValueError(f"numerator and denominator: {len(above)} and {len(below)} values; give pairs")
+    if (below <= 0).any():
+        raise ValueError("denominator: it has a value that is not positive; a ratio needs positive values")
+    means = resampled_means(np.stack([above, below], axis=1), seed=seed)
+    return _interval(float(above.mean() / below.mean()), means[:, 0] / means[:, 1], confidence)
+
+
+def _checked(name: str, values: Sequence[float] | Float) -> Float:
+    column = np.asarray(values, dtype=np.float64)
+    if column.ndim != 1 or len(column) == 0:
+        raise ValueError(f"{name}: shape {column.shape}; give a list of at least one number")
+    if not np.isfinite(column).all():
+        raise ValueError(f"{name}: not all numbers are finite; leave out what could not be measured")
+    return column
+
+
+def _interval(mean: float, samples: Float, confidence: float) -> Interval:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: {confidence} is not between 0 and 1; 0.95 is usual")
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(mean, float(low), float(high))
+
+
+def spread(samples: Sequence[float]) -> dict[str, float]:
+    """Median, quartiles, 95th percentile and number of ``samples``, in their unit; for timings, which are skewed.
+
+    Raises:
+        ValueError: if there is no sample or one is not finite.
+    """
+    column = _checked("samples", samples)
+    quartile, median, third, p95 = (float(value) for value in np.quantile(column, [0.25, 0.5, 0.75, 0.95]))
+    return {"median": median, "quartile_1": quartile, "quartile_3": third, "p95": p95, "count": len(column)}
