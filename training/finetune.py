@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import AutoencoderKLWan
 from diffusers.training_utils import EMAModel
+from huggingface_hub import HfApi
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -45,7 +46,9 @@ class FinetuneConfig:
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
     data: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of precomputed latents."})
-    vae: str = field(default="", metadata={"help": "Folder of the VAE, for a new model."})
+    vae: str = field(
+        default="", metadata={"help": "VAE of a new model, or in place of init_from's."}
+    )
     init_from: str = field(default="", metadata={"help": "Pipeline to start from instead of random weights."})
     causal: bool = field(default=False, metadata={"help": "Block-causal with clean history instead of bidirectional."})
     num_layers: int = field(default=6, metadata={"help": "Transformer blocks of a new model."})
@@ -135,6 +138,10 @@ class StepDraws:
     no_motion: Tensor
 
     def to(self, device: torch.device) -> StepDraws:
+        """The same numbers on ``device``."""
+        return StepDraws(**{entry.name: getattr(self, entry.name).to(device) for entry in fields(self)})
+
+    def to(self, device: torch.device) -> StepDraws:
         """The same draws on ``device``: drawn on the CPU, they do not depend on it."""
         return StepDraws(*(tensor.to(device) for tensor in vars(self).values()))
 
@@ -154,12 +161,13 @@ def draw_step(batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, gen
 
 
 def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
-    """The pipeline to train: the one in ``init_from``, or a new tiny one around ``vae``."""
+    """The pipeline to train: the one in ``init_from`` (with ``vae``, if given), or a new tiny one around ``vae``."""
     scheduler = FewStepScheduler(
         sigmas=None, num_inference_steps=config.num_inference_steps, eta=0.0, shift=config.sigma_shift
     )
     if config.init_from:
-        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler)
+        swapped = {"vae": AutoencoderKLWan.from_pretrained(config.vae)} if config.vae else {}
+        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
     vae = AutoencoderKLWan.from_pretrained(config.vae)
     tokenizer = tiny.train_tokenizer(captions)
     image_encoder, image_processor = tiny.build_image_encoder(side)
@@ -201,6 +209,15 @@ def export(
     model.train()
     ema.restore(trained)
     log.plot()
+
+
+def push(config: FinetuneConfig) -> None:
+    """Put what `export` wrote, the averaged weights, on the Hub."""
+    api = HfApi()
+    repository = api.create_repo(config.hub_model_id, exist_ok=True).repo_id
+    api.upload_folder(
+        repo_id=repository, folder_path=Path(config.output_dir) / ("lora" if config.lora_rank else "pipeline")
+    )
 
 
 def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> ConditionedModel:
@@ -253,7 +270,8 @@ def main(config: FinetuneConfig) -> None:
             draws = draw_step(batch, no_motion, config, generator).to(accelerator.device)
             batch = batch.to(accelerator.device)
             with accelerator.accumulate(prepared):
-                loss, metrics = prepared(batch, pipeline, draws, config)
+                on_device = batch.to(accelerator.device), pipeline, draws.to(accelerator.device)
+                loss, metrics = prepared(*on_device, config)
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
@@ -269,7 +287,7 @@ def main(config: FinetuneConfig) -> None:
             if accelerator.is_main_process:
                 export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, step)
     if config.push_to_hub and accelerator.is_main_process:
-        pipeline.push_to_hub(config.hub_model_id)
+        push(config)
 
 
 if __name__ == "__main__":

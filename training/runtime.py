@@ -40,10 +40,11 @@ class RunLog:
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def rows(self) -> list[dict[str, float]]:
-        """All logged rows, oldest first."""
+        """All logged rows, oldest first; a last line that a crash cut off is none."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().splitlines() if line]
+        whole = self.path.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line]
 
     def write(self, step: int, **metrics: float) -> None:
         """Append one row and tell the console."""

@@ -223,6 +223,7 @@ def main(config: VAEConfig) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
     ema = EMAModel(vae.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     vae, optimizer, schedule = accelerator.prepare(vae, optimizer, schedule)
+    ema.to(accelerator.device)
     accelerator.register_for_checkpointing(ema)
     first = load_state(accelerator, folder)
     log = RunLog(folder, first)

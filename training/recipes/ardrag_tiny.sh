@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes ardrag-tiny from nothing: VAE, latents, teacher, causal student, benchmark. Run from the repository root.
+#
+#   bash training/recipes/ardrag_tiny.sh cpu     # about three hours on two cores: what the bundled checkpoint had
+#   bash training/recipes/ardrag_tiny.sh gpu     # ten times the clips and steps, meant for one large GPU
+#   bash training/recipes/ardrag_tiny.sh debug   # a few steps of everything, to see that it runs
+#
+# RUNS is the folder of the runs (default runs/ardrag-tiny). Running it again resumes: finished parts are skipped.
+set -euo pipefail
+
+size="${1:-cpu}"
+runs="${RUNS:-runs/ardrag-tiny}"
+case "$size" in
+  debug) vae="--steps 4 --clip_start 2 --pool_clips 4 --save_every 4"; long="--steps 2 --pool_clips 4 --save_every 2"
+         clips=8; tune="--steps 2 --batch_size 2 --save_every 2 --validate false"; bench="--num_clips 2" ;;
+  cpu)   vae=""; long=""; clips=1000; tune=""; bench="" ;;
+  gpu)   vae="--steps 20000 --clip_start 6000 --batch_size 64 --clip_batch_size 8 --save_every 1000"
+         long="--steps 8000 --clip_batch_size 8 --pool_clips 3000 --save_every 1000"
+         clips=20000; tune="--steps 20000 --batch_size 64 --save_every 1000"; bench="" ;;
+  *) echo "size: '$size' is unknown; use debug, cpu or gpu" >&2; exit 2 ;;
+esac
+
+say() { printf '\n== %s (%s)\n' "$*" "$(date +%H:%M:%S)"; }
+stage() { python -m "training.$1" "${@:2}"; }
+
+mkdir -p "$runs"
+say "VAE on frames and short clips"
+stage train_vae training/configs/vae_tiny.yaml --output_dir "$runs/vae" $vae
+say "VAE on whole clips"
+stage train_vae training/configs/vae_tiny_long.yaml --init_from "$runs/vae/vae" --output_dir "$runs/vae_long" $long
+say "latents"
+[ -f "$runs/latents/state.json" ] ||
+  stage precompute --vae "$runs/vae_long/vae" --output_dir "$runs/latents" --num_clips "$clips" --num_frames 33
+say "stage 1: bidirectional teacher"
+stage finetune training/configs/finetune_tiny.yaml --vae "$runs/vae_long/vae" --data "$runs/latents" \
+  --output_dir "$runs/teacher" $tune
+say "causal start of the student"
+stage finetune training/configs/causal_tiny.yaml --init_from "$runs/teacher/pipeline" --data "$runs/latents" \
+  --output_dir "$runs/student" $tune
+say "benchmark"
+python -m eval.sprite_suite --model "$runs/student/pipeline" --out "$runs/benchmark" $bench
