@@ -1,10 +1,21 @@
-"""What every test gets: one thread and fixed seeds, so that a result depends on nothing but the code."""
+"""What every test gets: one thread and fixed seeds, so that a result depends on nothing but the code.
+
+`make_pipeline` builds a real `ARDragPipeline` out of real classes with random weights, small enough for a few
+milliseconds a latent; `pipeline` is one of them, shared by all tests, which leave it as it is.
+"""
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+
+SIDE = 32
+CAPTIONS = ["a red star moves right on a noise background", "a blue circle with a face moves up", ""]
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +24,62 @@ def _deterministic() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+def build_tiny_vae() -> Any:
+    from ardrag.streaming_vae import fold_causal_convs
+    from training.train_vae import VAEConfig, build_vae
+
+    vae = build_vae(VAEConfig(output_dir="", base_dim=8, decoder_base_dim=8, z_dim=4))
+    return fold_causal_convs(vae.eval().requires_grad_(False))
+
+
+def build_tiny_pipeline(
+    scheduler: dict[str, Any] | None = None, transformer: dict[str, Any] | None = None, image_encoder: bool = True
+) -> Any:
+    """`scheduler`: changes of its settings; `transformer`: changes of the tiny one's configuration."""
+    from ardrag.flow import FewStepScheduler
+    from ardrag.transformer import CausalWanTransformer
+    from pipelines import ARDragPipeline
+    from training import tiny
+
+    torch.manual_seed(0)
+    vae = build_tiny_vae()
+    model = tiny.build_transformer(vae, num_layers=2, num_heads=2, head_dim=12, ffn_dim=32)
+    if transformer:  # without diffusers' own notes: keys listed there would fall back to the class's defaults
+        config = {name: value for name, value in model.config.items() if not name.startswith("_")}
+        model = CausalWanTransformer(**{**config, **transformer})
+    with torch.no_grad():  # random weights hardly look at the control; make them
+        model.patch_embedding.weight[:, 4:8] *= 30
+    tokenizer = tiny.train_tokenizer(CAPTIONS, vocab_size=300)
+    encoder, processor = tiny.build_image_encoder(SIDE) if image_encoder else (None, None)
+    pipeline = ARDragPipeline(
+        transformer=model.eval().requires_grad_(False),
+        vae=vae,
+        text_encoder=tiny.build_text_encoder(len(tokenizer)).eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        scheduler=FewStepScheduler(**{"sigmas": [1.0, 0.6, 0.0], "num_inference_steps": 2, **(scheduler or {})}),
+        image_encoder=encoder and encoder.eval().requires_grad_(False),
+        image_processor=processor,
+        buckets=[[SIDE, SIDE]],
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[..., Any]:
+    return build_tiny_pipeline
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Any:
+    """Shared: do not change its weights, adapters or scheduler."""
+    return build_tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def picture() -> Image.Image:
+    """A small colourful RGB picture."""
+    pixels = np.random.default_rng(7).integers(0, 256, (SIDE // 4, SIDE // 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -46,9 +46,7 @@ class FinetuneConfig:
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
     data: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of precomputed latents."})
-    vae: str = field(
-        default="", metadata={"help": "VAE of a new model, or in place of init_from's."}
-    )
+    vae: str = field(default="", metadata={"help": "VAE of a new model, or in place of init_from's."})
     init_from: str = field(default="", metadata={"help": "Pipeline to start from instead of random weights."})
     causal: bool = field(default=False, metadata={"help": "Block-causal with clean history instead of bidirectional."})
     num_layers: int = field(default=6, metadata={"help": "Transformer blocks of a new model."})
@@ -136,10 +134,6 @@ class StepDraws:
     drop_text: Tensor
     drop_motion: Tensor
     no_motion: Tensor
-
-    def to(self, device: torch.device) -> StepDraws:
-        """The same numbers on ``device``."""
-        return StepDraws(**{entry.name: getattr(self, entry.name).to(device) for entry in fields(self)})
 
     def to(self, device: torch.device) -> StepDraws:
         """The same draws on ``device``: drawn on the CPU, they do not depend on it."""
@@ -270,8 +264,7 @@ def main(config: FinetuneConfig) -> None:
             draws = draw_step(batch, no_motion, config, generator).to(accelerator.device)
             batch = batch.to(accelerator.device)
             with accelerator.accumulate(prepared):
-                on_device = batch.to(accelerator.device), pipeline, draws.to(accelerator.device)
-                loss, metrics = prepared(*on_device, config)
+                loss, metrics = prepared(batch, pipeline, draws, config)
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
