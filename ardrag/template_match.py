@@ -1,7 +1,7 @@
 """Where is a known sprite in a picture? Exact template matching, the tracker that no reward uses.
 
 Sprite World knows what each sprite looks like, so the position of a sprite in a generated frame can be measured from
-pixels alone: the place where the picture differs least from the sprite. Evaluation and validation report the distance
+pixels alone: the place where the picture changes most as the sprite would change it. Evaluation and validation report the distance
 between that place and the drawn path.
 """
 
@@ -16,14 +16,16 @@ from ardrag.sprites import Float, Sprite, SpriteClip, render
 
 
 Pixels = npt.NDArray[np.uint8]
+VISIBLE_SHARE = 0.04
 
 
-def match_cost(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tensor | None = None) -> torch.Tensor:
-    """How much worse the picture is explained with the sprite pasted at each place than without it.
+def match_score(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tensor | None = None) -> torch.Tensor:
+    """How clearly the sprite shows at each place: the matched filter for a known form of unknown contrast.
 
-    With picture ``f``, scene without the sprite ``b``, opacity ``a`` and colour ``c`` this is the sum over pixels of
-    ``|f - (a c + (1 - a) b)|^2 - |f - b|^2``: the matched filter. A sprite that looks like its background is found by
-    what little it changes.
+    With picture ``f``, scene without the sprite ``b``, opacity ``a`` and colour ``c``, pasting the sprite changes the
+    scene by ``s = a (c - b)``. The score is the correlation ``sum (f - b) s`` divided by the norm of ``s``. It finds a
+    sprite by what it changes, even one that looks like its background or that a model paints too faintly; the
+    picture is explained best where the score is highest.
 
     Args:
         frames: uint8 ``[T, H, W, 3]``.
@@ -33,7 +35,8 @@ def match_cost(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tens
 
     Returns:
         ``[T, H + 1, W + 1]`` for even ``S`` (entry ``(y, x)``: centre at pixel coordinates ``(x, y)``), ``[T, H, W]``
-        for odd (centre at ``(x + 0.5, y + 0.5)``). Parts of the sprite outside of the picture do not count.
+        for odd (centre at ``(x + 0.5, y + 0.5)``). Minus infinity where less than 4 % of the sprite's largest change could
+        be seen, because it would lie off the picture or be hidden.
     """
     without = _planes(scene)
     change = _planes(frames) - without
@@ -42,13 +45,14 @@ def match_cost(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tens
     alpha, painted = sprite[3:], sprite[:3]  # painted = alpha * colour
 
     def correlate(planes: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        return cross_correlation(weight * planes, kernel)
+        return cross_correlation(weight * planes, kernel)[:, 0]
 
-    gain = correlate(change, painted) - correlate((change * without).sum(1, keepdim=True), alpha)
+    agreement = correlate(change, painted) - correlate((change * without).sum(1, keepdim=True), alpha)
     energy = correlate(torch.ones_like(weight), painted.square().sum(0, keepdim=True))
     energy = energy - 2 * correlate(without, alpha * painted)
     energy = energy + correlate(without.square().sum(1, keepdim=True), alpha.square())
-    return (energy - 2 * gain)[:, 0]
+    seen = energy > VISIBLE_SHARE * energy.amax((1, 2), keepdim=True)
+    return torch.where(seen, agreement / energy.clamp(min=1e-6).sqrt(), -torch.inf)
 
 
 def cross_correlation(planes: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -70,10 +74,10 @@ def _planes(frames: Pixels) -> torch.Tensor:
 
 
 def locate(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tensor | None = None) -> Float:
-    """Centre of the best match in every frame, ``[T, 2]`` as ``(x, y)`` in pixels; arguments as `match_cost`."""
-    cost = match_cost(frames, scene, rgba, open_view)
-    best = cost.flatten(1).argmin(1)
-    rows, columns = best // cost.shape[2], best % cost.shape[2]
+    """Centre of the best match in every frame, ``[T, 2]`` as ``(x, y)`` in pixels; arguments as `match_score`."""
+    score = match_score(frames, scene, rgba, open_view)
+    best = score.flatten(1).argmax(1)
+    rows, columns = best // score.shape[2], best % score.shape[2]
     shift = 0.5 * (rgba.shape[0] % 2)
     return (torch.stack([columns, rows], dim=-1).float() + shift).numpy()
 
