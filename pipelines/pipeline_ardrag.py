@@ -33,6 +33,7 @@ from pipelines.session import Session, SessionInputs, StepCallback
 
 logger = logging.getLogger(__name__)
 OUTPUT_TYPES = ("pil", "np", "pt")
+PAPER_BUCKETS = ((480, 368), (400, 400), (368, 480), (640, 368), (368, 640))
 StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
 BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "ardrag-tiny"
 """The checkpoint that comes with the repository: the default of every front end."""
@@ -47,7 +48,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         text_encoder, tokenizer: UMT5 encoder and its tokenizer.
         scheduler: schedule and sampler settings the checkpoint was trained with.
         image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
-        buckets: ``[height, width]`` pairs that the checkpoint was trained on (appendix B.1).
+        buckets: ``[height, width]`` pairs that the checkpoint was trained on; None means the paper's (appendix B.1).
         fps: frames per second of the generated video.
     """
 
@@ -64,7 +65,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         scheduler: FewStepScheduler,
         image_encoder: Any = None,
         image_processor: Any = None,
-        buckets: Sequence[Sequence[int]] = ((128, 128),),
+        buckets: list[list[int]] | None = None,
         fps: float = 16.0,
     ) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             image_processor=image_processor,
             scheduler=scheduler,
         )
-        self.register_to_config(buckets=[list(bucket) for bucket in buckets], fps=fps)
+        self.register_to_config(buckets=[list(bucket) for bucket in buckets or PAPER_BUCKETS], fps=fps)
 
     def check_inputs(
         self,

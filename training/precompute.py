@@ -7,6 +7,7 @@ Several processes share the work with ``--start``; training takes several folder
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,8 +70,13 @@ def main(config: PrecomputeConfig) -> None:
     latent = Array4D(shape["latents"].shape, "float32")
     picture = Array3D(shape["reference"].shape, "uint8")
     features = Features({"latents": latent, "motion": latent, "reference": picture, "caption": Value("string")})
-    dataset = Dataset.from_generator(encode_rows, features=features, gen_kwargs={"config": config})
-    dataset.save_to_disk(config.output_dir)
+    # In a cache of its own: `datasets` knows a generator by its arguments and would give back the latents of a VAE
+    # that lay in the same folder before.
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = Dataset.from_generator(
+            encode_rows, features=features, gen_kwargs={"config": config}, cache_dir=cache
+        )
+        dataset.save_to_disk(config.output_dir)
 
 
 if __name__ == "__main__":

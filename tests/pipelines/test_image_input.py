@@ -1,0 +1,127 @@
+"""Pictures as people have them: grey, transparent, turned, cut off, huge, thin; what comes in is RGB or an error."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.image_input import as_rgb, check_image, fit_image, image_pixels, nearest_bucket, open_image
+
+
+def noise(width=20, height=12, channels=3):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
+def test_files_come_in_as_rgb(tmp_path, suffix):
+    noise().save(tmp_path / f"a.{suffix}")
+    image = open_image(tmp_path / f"a.{suffix}")
+    assert image.mode == "RGB" and image.size == (20, 12)
+    assert suffix == "jpg" or suffix == "webp" or image.tobytes() == noise().tobytes()
+
+
+def test_grey_becomes_rgb(tmp_path):
+    grey = noise(channels=1)
+    grey.save(tmp_path / "grey.png")
+    pixels = np.asarray(open_image(tmp_path / "grey.png"))
+    assert np.array_equal(pixels, np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+
+
+def half_transparent(mode):
+    """Left half transparent black, right half opaque grey 200, in one of Pillow's modes."""
+    picture = Image.new("RGBA", (16, 16), (200, 200, 200, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 8, 16))
+    if mode == "RGBA":
+        return picture
+    if mode == "LA":
+        return picture.convert("LA")
+    palette = Image.new("P", (16, 16), 1)
+    palette.putpalette([0, 0, 0, 200, 200, 200])
+    palette.paste(0, (0, 0, 8, 16))
+    palette.info["transparency"] = 0
+    return palette
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white(tmp_path, mode):
+    picture = half_transparent(mode)
+    picture.save(tmp_path / "a.png")
+    for image in (as_rgb(picture), open_image(tmp_path / "a.png")):
+        pixels = np.asarray(image)
+        assert image.mode == "RGB" and (pixels[:, :8] == 255).all() and (pixels[:, 8:] == 200).all()
+
+
+def test_a_turned_photo_is_set_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    noise(20, 12).save(tmp_path / "photo.png", exif=exif)
+    image = open_image(tmp_path / "photo.png")
+    assert image.size == (12, 20)
+    assert image.tobytes() == noise(20, 12).transpose(Image.Transpose.ROTATE_270).tobytes()
+
+
+@pytest.mark.parametrize("name", ["missing.png", "", "text.png", "empty.png", "cut.png", "cut.jpg"])
+def test_what_is_no_picture_is_named(tmp_path, name):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for suffix in ("png", "jpg"):
+        noise(64, 64).save(tmp_path / f"whole.{suffix}")
+        (tmp_path / f"cut.{suffix}").write_bytes((tmp_path / f"whole.{suffix}").read_bytes()[:900])
+    remedy = "save it as PNG or JPEG" if name and name != "missing.png" else "check the path"
+    with pytest.raises(ValueError, match=f"image: .*{remedy}"):
+        open_image(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [8200, 9600, 20000])
+def test_huge_files_are_refused_unread(tmp_path, side):
+    path = tmp_path / "huge.png"
+    Image.new("1", (side, side)).save(path)
+    with pytest.raises(ValueError, match="more than 64 megapixels; resize it first"):
+        open_image(path)
+
+
+def test_check_image(tmp_path):
+    image = noise()
+    assert check_image(image) is image
+    with pytest.raises(ValueError, match="got ndarray, not a PIL picture; open it with PIL.Image.open"):
+        check_image(np.zeros((8, 8, 3)))
+    with pytest.raises(ValueError, match="mode is L, not RGB; use pipelines.image_input.as_rgb"):
+        check_image(noise(channels=1))
+    with pytest.raises(ValueError, match="7 x 12 is too small; use at least 8 x 8 pixels"):
+        check_image(noise(7))
+    noise(64, 64).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
+    with pytest.raises(ValueError, match="the file is damaged or cut off"):
+        check_image(Image.open(tmp_path / "cut.png"))
+
+
+def test_nearest_bucket():
+    buckets = [[480, 368], [400, 400], [368, 480], [368, 640], [640, 368]]
+    assert nearest_bucket(1000, 1000, buckets) == (400, 400)
+    assert nearest_bucket(1920, 1080, buckets) == (368, 640)
+    assert nearest_bucket(1080, 1920, buckets) == (640, 368)
+    assert nearest_bucket(1024, 768, buckets) == (368, 480)
+
+
+def test_fit_covers_and_keeps_the_middle():
+    picture = Image.new("RGB", (300, 100), (255, 0, 0))
+    picture.paste((0, 0, 255), (100, 0, 200, 100))
+    fitted = np.asarray(fit_image(picture, 50, 50))
+    assert fitted.shape == (50, 50, 3) and np.abs(fitted[:, 5:-5].astype(int) - (0, 0, 255)).max() < 6
+    same = noise(32, 32)
+    assert fit_image(same, 32, 32) is same
+    assert fit_image(noise(20, 12), 64, 48).size == (48, 64)
+
+
+@pytest.mark.parametrize("size", [(8, 100_000), (100_000, 8)])
+def test_thin_pictures_cost_no_memory(size):
+    assert fit_image(Image.new("RGB", size), 128, 128).size == (128, 128)
+
+
+def test_pixels():
+    image = noise()
+    pixels = image_pixels(image)
+    assert pixels.shape == (1, 3, 1, 12, 20) and pixels.min() >= -1 and pixels.max() <= 1
+    back = ((pixels[0, :, 0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    assert np.array_equal(back, np.asarray(image))

@@ -1,0 +1,262 @@
+"""The session: stepped, rewound, replayed and forked to the same pixels; bounded; a refused step changes nothing."""
+
+import math
+import statistics
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ardrag.track_schema import MAX_POINTS, SIGMA
+from ardrag.tracks import TrackArrays, Tracks
+from pipelines.session import applied_tracks, glide
+
+
+WAY = [[(0.2, 0.3)], [(0.5, 0.5)], [(0.6, 0.6), (0.1, 0.9, 0.5)], [None, (0.3, 0.9)], [], [(0.4, 0.2)], [(0.5, 0.2)]]
+
+
+def start(pipeline, picture, **options):
+    return pipeline.start_session(picture, "a red star", **{"seed": 5, **options})
+
+
+def walk(session, way):
+    """Step through `way`; all frames of the session [T, H, W, 3]."""
+    for points in way:
+        session.step(points)
+    return np.stack(list(session.frames))
+
+
+@pytest.fixture(scope="module")
+def reference(pipeline, picture):
+    """Frames and applied tracks of one walk from start to end."""
+    session = start(pipeline, picture)
+    return walk(session, WAY), session.tracks
+
+
+def test_frames_come_one_then_four(pipeline, picture):
+    session = start(pipeline, picture)
+    for latent in range(3):
+        assert session.position == latent
+        expected = session.next_frames
+        frames = session.step(WAY[latent])
+        assert len(frames) == len(expected) == (4 if latent else 1)
+        assert expected == range(len(session.frames) - len(frames), len(session.frames))
+        assert np.array_equal(frames[-1], session.frames[-1]) and frames[0].dtype == np.uint8
+    assert set(session.seconds) == {"encode", "denoise", "cache", "decode"}
+    assert (session.fps, session.seed) == (16.0, 5)
+
+
+def test_same_seed_and_points_same_pixels(pipeline, picture, reference):
+    assert np.array_equal(walk(start(pipeline, picture), WAY), reference[0])
+    assert not np.array_equal(walk(start(pipeline, picture, seed=6), WAY)[1:], reference[0][1:])
+
+
+def test_applied_tracks_replay_everywhere(pipeline, picture, reference):
+    """Step by step with points, then its tracks as a stream and as a stepped session: the same pixels."""
+    frames, tracks = reference
+    parts = pipeline.stream(picture, "a red star", tracks=tracks, num_frames=len(frames), seed=5)
+    assert np.array_equal(np.stack([frame for part in parts for frame in part]), frames)
+    again = start(pipeline, picture)
+    assert np.array_equal(walk(again, [Tracks.from_json(tracks.to_json())] * len(WAY)), frames)
+    assert all(np.array_equal(a, b) for a, b in zip(again.tracks.to_array(), tracks.to_array(), strict=True))
+
+
+@pytest.mark.parametrize("latent", [0, 1, 3, 6])
+def test_rewound_and_replayed(pipeline, picture, reference, latent):
+    """Also after another way was taken in between."""
+    session = start(pipeline, picture)
+    walk(session, WAY)
+    session.rewind(latent)
+    kept = 0 if latent == 0 else 4 * latent - 3
+    assert session.position == latent and len(session.frames) == kept
+    other = walk(session, [[(0.9, 0.9)]] * (len(WAY) - latent))
+    assert np.array_equal(other[:kept], reference[0][:kept])
+    assert latent == 6 or not np.array_equal(other, reference[0])
+    session.rewind(latent)
+    assert np.array_equal(walk(session, WAY[latent:]), reference[0])
+    assert session.tracks == reference[1]
+
+
+def test_rewound_after_the_window_slid(make_pipeline, picture):
+    pipe = make_pipeline(transformer={"window_frames": 2})
+    way = [[(0.1 * m, 0.5)] for m in range(10)]
+    session = start(pipe, picture)
+    frames = walk(session, way)
+    for latent in (9, 4, 1):
+        session.rewind(latent)
+        assert np.array_equal(walk(session, way[latent:]), frames)
+
+
+def test_rewind_forgets_the_width_of_drawn_tracks(pipeline, picture, reference):
+    """Points after a rewind are spots of the default size, whatever tracks were followed in between."""
+    session = start(pipeline, picture)
+    wide = Tracks.from_points([[(0, 0.5, 0.5)]] * 2, num_frames=9, sigma=0.2)
+    walk(session, [wide, wide])
+    session.step([(0.5, 0.5)] * 3)  # more points than the tracks had
+    session.rewind(0)
+    assert np.array_equal(walk(session, WAY), reference[0])
+
+
+@pytest.mark.parametrize("latent", [-1, 8, 2.5, 0])
+def test_rewind_out_of_reach(pipeline, picture, reference, latent):
+    session = start(pipeline, picture, history_latents=3)
+    frames = walk(session, WAY)
+    with pytest.raises(ValueError, match=f"latent: cannot rewind to {latent}; possible are 4, 5, 6"):
+        session.rewind(latent)
+    assert session.position == 7 and np.array_equal(frames, np.stack(list(session.frames)))
+
+
+@pytest.mark.parametrize("window", [2, 7])
+def test_no_history_no_rewind(make_pipeline, picture, window):
+    """Refused before anything has changed: the session goes on as if nobody had asked."""
+    pipe = make_pipeline(transformer={"window_frames": window})
+    session, other = (start(pipe, picture, history_latents=0) for _ in range(2))
+    walk(session, WAY[:5])
+    with pytest.raises(ValueError, match="latent: cannot rewind to 4; possible are none"):
+        session.rewind(4)
+    session.rewind(5)  # where it stands
+    assert np.array_equal(walk(session, WAY[5:]), walk(other, WAY))
+
+
+def test_history_counts_latents_with_chunks_of_three(make_pipeline, picture):
+    pipe = make_pipeline(transformer={"chunk_frames": 3, "window_frames": 3})
+    way = [[(0.1 * m, 0.5)] for m in range(6)]
+    session = start(pipe, picture, history_latents=6)
+    frames = walk(session, way)
+    assert len(frames) == 1 + 5 * 12 and session.position == 16
+    with pytest.raises(ValueError, match="possible are 10, 13 "):
+        session.rewind(1)
+    with pytest.raises(ValueError, match="cannot rewind to 11"):
+        session.rewind(11)
+    session.rewind(10)
+    assert np.array_equal(walk(session, way[4:]), frames)
+
+
+def test_forks_go_their_own_ways(pipeline, picture, reference):
+    session = start(pipeline, picture)
+    walk(session, WAY[:3])
+    twin = session.fork()
+    assert np.array_equal(np.stack(list(twin.frames)), np.stack(list(session.frames)))
+    away = walk(twin, [[(0.9, 0.9)]] * 2)
+    assert np.array_equal(walk(session, WAY[3:]), reference[0]) and session.tracks == reference[1]
+    assert not np.array_equal(away, reference[0][: len(away)])
+    twin.rewind(3)
+    assert np.array_equal(walk(twin, WAY[3:]), reference[0])
+    session.close()
+    assert len(list(twin.frames)) == len(reference[0])
+
+
+BAD_POINTS = {
+    "nan": ([(0.5, 0.5), (math.nan, 0.5)], r"points\[1\]: \(nan, 0.5\) must be \(x, y\) or \(x, y, force\)"),
+    "infinite": ([(0.5, math.inf)], r"points\[0\]: .* all finite numbers"),
+    "far off": ([(320.0, 20.0)], r"points\[0\]: \(320.0, 20.0\) is far off the canvas; .* divide pixels by size"),
+    "one number": ([(0.5,)], r"points\[0\]"),
+    "four numbers": ([(0.5, 0.5, 1.0, 1.0)], r"points\[0\]"),
+    "force": ([(0.5, 0.5, 1.5)], r"points\[0\].force: 1.5 is outside 0..1"),
+    "nan force": ([(0.5, 0.5, math.nan)], r"points\[0\]"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_POINTS)
+def test_a_refused_step_changes_nothing(pipeline, picture, reference, name):
+    points, message = BAD_POINTS[name]
+    session = start(pipeline, picture)
+    walk(session, WAY[:3])
+    with pytest.raises(ValueError, match=message):
+        session.step(points)
+    assert session.position == 3 and len(session.frames) == 9
+    assert np.array_equal(walk(session, WAY[3:]), reference[0])
+
+
+def test_a_broken_step_can_be_repeated(pipeline, picture, reference, monkeypatch):
+    session = start(pipeline, picture)
+    walk(session, WAY[:3])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.session.write_cache", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            session.step([(0.9, 0.9)])
+    assert np.array_equal(walk(session, WAY[3:]), reference[0])
+
+
+def test_glide_is_a_straight_line():
+    last = TrackArrays(np.array([[0.2, 0.2], [0.9, 0.9]], np.float32), np.array([True, False]), np.ones(2, np.float32))
+    xy, visible, force = glide([(0.6, 0.4, 0.5), (0.5, 0.5)], last, 4)
+    assert xy[:, 0] == pytest.approx(np.array([[0.3, 0.25], [0.4, 0.3], [0.5, 0.35], [0.6, 0.4]]))
+    assert xy[:, 1] == pytest.approx(np.full((4, 2), 0.5))  # was not there: it appears at its place
+    assert visible.all() and force[:, 0] == pytest.approx(0.5) and force[:, 1] == pytest.approx(1)
+
+
+def test_glide_lets_go_and_leaves_the_canvas():
+    last = TrackArrays(np.full((2, 2), 0.9, np.float32), np.ones(2, bool), np.ones(2, np.float32))
+    xy, visible, force = glide([None, (1.3, 0.9)], last, 4)
+    assert not visible[:, 0].any() and not force[:, 0].any()
+    assert visible[:, 1].tolist() == [True, False, False, False] and xy[-1, 1] == pytest.approx([1.3, 0.9])
+    assert glide((), last, 4).visible.shape == (4, 2) and not glide((), last, 4).visible.any()
+    assert glide((), None, 1).xy.shape == (1, 0, 2)
+
+
+def rows_of(xy, visible, force):
+    return [TrackArrays(xy[t], visible[t], force[t]) for t in range(len(xy))]
+
+
+def test_applied_tracks_are_what_was_applied():
+    """Also those that came later, places out of sight, and more frames than a track may have points."""
+    length = 2 * MAX_POINTS + 1 - (2 * MAX_POINTS) % 4
+    generator = np.random.default_rng(0)
+    xy = generator.uniform(0, 1, (length, 2, 2)).astype(np.float32)
+    visible = generator.random((length, 2)) < 0.8
+    force = generator.random((length, 2)).astype(np.float32)
+    xy[~visible] = 7.0
+    rows = rows_of(xy, visible, force)
+    rows[:5] = [TrackArrays(row.xy[:1], row.visible[:1], row.force[:1]) for row in rows[:5]]
+    tracks = applied_tracks(rows, [0.05], 16.0)
+    sampled = tracks.to_array()
+    visible[:5, 1] = False
+    assert tracks.num_frames == length and tracks.sigmas() == [0.05, SIGMA]
+    assert np.array_equal(sampled.visible, visible)
+    assert np.array_equal(sampled.xy[visible], xy[visible]) and np.array_equal(sampled.force[visible], force[visible])
+
+
+def test_no_frame_no_tracks():
+    assert applied_tracks([], [], 16.0) == Tracks.empty(1)
+
+
+def test_save_video(pipeline, picture, tmp_path):
+    session = start(pipeline, picture)
+    with pytest.raises(ValueError, match="nothing to write yet"):
+        session.save_video(tmp_path / "clip.mp4")
+    walk(session, WAY[:3])
+    session.save_video(tmp_path / "clip.mp4")
+    session.save_video(tmp_path / "paths.mp4", draw_paths=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "paths.mp4"}
+
+
+def test_sixty_latents_are_bounded(pipeline, picture):
+    session = start(pipeline, picture, history_latents=4)
+    sizes = set()
+    for latent in range(60):
+        session.step([(0.5 + 0.4 * math.sin(latent / 5), 0.5)])
+        sizes.add(session._cache.nbytes)
+        assert len(session._states) <= 4
+    assert len(sizes) == 1 and len(session.frames) == 1 + 4 * 59
+    assert session._cache.earliest == 56
+
+
+@pytest.mark.slow
+def test_two_thousand_latents(make_pipeline, picture):
+    """Memory is flat after latent 20 but for the log of the control (about 3 kB a latent), and so is the time."""
+    pipe = make_pipeline(transformer={"rope_max_seq_len": 64})
+    session, seconds, memory = start(pipe, picture, num_inference_steps=1), [], {}
+    tracemalloc.start()
+    for latent in range(2000):
+        started = time.process_time()
+        session.step([(0.5 + 0.4 * math.sin(latent / 5), 0.5)])
+        seconds.append(time.process_time() - started)
+        if latent in (20, 1999):
+            memory[latent] = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert memory[1999] - memory[20] < 3_000 * 1980
+    early, late = statistics.median(seconds[20:420]), statistics.median(seconds[-400:])
+    assert late < 1.1 * early
+    assert session.tracks.num_frames == len(session.frames) == 1 + 4 * 1999

@@ -1,0 +1,196 @@
+"""Stage 1 on a tiny model by its own command: interrupted and resumed to the same bits; LoRA; what it exports."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+
+from pipelines import ARDragPipeline
+from training import finetune
+from training.finetune import FinetuneConfig, blank_motion, draw_step, main
+from training.runtime import RunLog
+
+
+@pytest.fixture(scope="module")
+def inputs(pipeline, tmp_path_factory):
+    """Folders of a VAE, a pipeline and precomputed latents."""
+    folder = tmp_path_factory.mktemp("finetune")
+    pipeline.vae.save_pretrained(folder / "vae")
+    pipeline.save_pretrained(folder / "pipeline")
+    generator = np.random.default_rng(0)
+    rows = {
+        "latents": generator.normal(size=(6, 4, 3, 4, 4)).astype(np.float32).tolist(),
+        "motion": generator.normal(size=(6, 4, 3, 4, 4)).astype(np.float32).tolist(),
+        "reference": generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8).tolist(),
+        "caption": [f"a star moves {way}" for way in ("up", "down", "left", "right", "around", "away")],
+    }
+    Dataset.from_dict(rows).save_to_disk(folder / "latents")
+    return folder
+
+
+@pytest.fixture
+def configure(inputs, tmp_path):
+    def configure(name="run", **changes):
+        settings = {"vae": str(inputs / "vae"), "data": [str(inputs / "latents")], "num_layers": 1, "num_heads": 2}
+        settings |= {"head_dim": 12, "ffn_dim": 16, "num_latents": 3, "steps": 4, "batch_size": 2, "warmup": 1}
+        settings |= {"log_every": 1, "save_every": 2, "validate": False, "num_inference_steps": 2}
+        return FinetuneConfig(output_dir=str(tmp_path / name), **{**settings, **changes})
+
+    return configure
+
+
+def weights_of(config, folder="pipeline/transformer"):
+    (path,) = (Path(config.output_dir) / folder).glob("*.safetensors")
+    return load_file(path)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupt_at(monkeypatch, step):
+    """Stop the run in the middle of `step`, as a power cut would."""
+    check = finetune.require_finite
+
+    def stop(loss, now):
+        check(loss, now)
+        if now == step:
+            raise KeyboardInterrupt
+
+    return monkeypatch.setattr(finetune, "require_finite", stop)
+
+
+@pytest.mark.parametrize("changes", [{}, {"causal": True, "gradient_accumulation_steps": 2}], ids=["bidi", "causal"])
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, changes):
+    whole, parts = configure("whole", **changes), configure("parts", **changes)
+    main(whole)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            main(parts)
+    main(parts)
+    for folder in ("pipeline/transformer", "pipeline/text_encoder", "pipeline/image_encoder", "state"):
+        assert same(weights_of(whole, folder), weights_of(parts, folder)), folder
+    rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
+    assert [row["step"] for row in rows[1]] == [0, 1, 2, 3]
+    for one, other in zip(*rows, strict=True):
+        assert {**one, "time/hours": 0} == {**other, "time/hours": 0}
+
+
+def test_what_is_exported(configure):
+    config = configure(steps=2)
+    main(config)
+    folder = Path(config.output_dir)
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "log.jsonl", "curves.png", "state", "pipeline"}
+    loaded = ARDragPipeline.from_pretrained(folder / "pipeline")
+    assert (loaded.scheduler.config.eta, loaded.scheduler.config.num_inference_steps) == (0.0, 2)
+    assert loaded.config.buckets == [[32, 32]]
+    averaged, raw = weights_of(config), weights_of(config, "state")
+    assert not same(averaged, {name.removeprefix("transformer."): raw[name] for name in raw if "transformer." in name})
+    row = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
+    assert {"loss/weighted", "loss/flow_matching", "grad/norm", "time/hours"} < set(row)
+
+
+def test_a_finished_run_is_left_as_it_is(configure):
+    config = configure(steps=2)
+    main(config)
+    before = weights_of(config)
+    main(config)
+    assert same(before, weights_of(config))
+
+
+def test_starts_from_a_pipeline(configure, inputs, pipeline):
+    config = configure(init_from=str(inputs / "pipeline"), steps=1, muon_lr=0.0, adamw_lr=0.0)
+    main(config)
+    assert same(weights_of(config), pipeline.transformer.state_dict())
+
+
+def test_lora_leaves_the_model_alone(configure, inputs):
+    config = configure(init_from=str(inputs / "pipeline"), steps=2, lora_rank=2)
+    main(config)
+    adapter = weights_of(config, "lora")
+    assert adapter and all("lora" in name for name in adapter)
+    assert any(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
+    assert not (Path(config.output_dir) / "pipeline").exists()
+    start = load_file(next((inputs / "pipeline" / "transformer").glob("*.safetensors")))
+    trained = weights_of(config, "state")
+    for name, value in start.items():
+        stem, _, end = name.rpartition(".")
+        kept = trained.get(f"transformer.{name}", trained.get(f"transformer.{stem}.base_layer.{end}"))
+        assert torch.equal(kept, value)
+
+
+def test_validation_sees_the_averaged_weights_and_is_logged(configure, monkeypatch):
+    seen = []
+
+    def sheet(pipeline, path, num_latents):
+        weights = {name: value.clone() for name, value in pipeline.transformer.state_dict().items()}
+        seen.append((path.name, num_latents, pipeline.transformer.training, weights))
+        return 1.25
+
+    monkeypatch.setattr(finetune, "validation_sheet", sheet)
+    config = configure(steps=2, validate=True)
+    main(config)
+    ((name, num_latents, training, weights),) = seen
+    assert (name, num_latents, training) == ("000002.png", 3, False)
+    assert same(weights, weights_of(config))
+    rows = RunLog(Path(config.output_dir), 99).rows()
+    assert rows[-1] == {"step": 1, "validation/path_error_px": 1.25}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
+    config = configure()
+    loss = finetune.flow_matching_loss
+    calls = []
+
+    def spoil(*arguments):
+        calls.append(1)
+        value, metrics = loss(*arguments)
+        return (value * float("nan") if len(calls) == 4 else value), metrics
+
+    monkeypatch.setattr(finetune, "flow_matching_loss", spoil)
+    with pytest.raises(FloatingPointError, match="at step 3; the last saved state is intact"):
+        main(config)
+    assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
+
+
+def test_what_is_pushed_is_what_was_exported(configure, monkeypatch):
+    pushed = []
+
+    class Api:
+        def create_repo(self, name, exist_ok):
+            return type("Url", (), {"repo_id": name})
+
+        def upload_folder(self, **options):
+            pushed.append(options)
+
+    monkeypatch.setattr(finetune, "HfApi", Api)
+    config = configure(steps=1, push_to_hub=True, hub_model_id="you/drag")
+    main(config)
+    assert pushed == [{"repo_id": "you/drag", "folder_path": Path(config.output_dir) / "pipeline"}]
+
+
+def test_dropouts(configure, pipeline):
+    batch = finetune.LatentBatch(*torch.randn(2, 2000, 4, 3, 1, 1), torch.zeros(2000, 8, 8, 3), [""] * 2000)
+    config = configure(text_dropout=0.3, motion_dropout=0.1, first_latent_given=0.5)
+    draws = draw_step(batch, torch.zeros(1, 4, 5, 1, 1), config, torch.Generator().manual_seed(0))
+    assert draws.drop_text.float().mean().item() == pytest.approx(0.3, abs=0.04)
+    assert draws.drop_motion.float().mean().item() == pytest.approx(0.1, abs=0.03)
+    assert (draws.sigmas[:, 0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.04)
+    assert draws.no_motion.shape == (1, 4, 3, 1, 1) and not torch.equal(draws.noise, draws.image_noise)
+    assert draws.to(torch.device("meta")).sigmas.device.type == "meta"
+
+
+def test_blank_motion_is_what_a_session_sees_without_tracks(pipeline, picture):
+    """Untracked clips in training and at inference are the same to the transformer."""
+    blank = blank_motion(pipeline.vae, 32, 3)
+    session, seen = pipeline.start_session(picture), []
+    conditions = session._conditions
+    session._conditions = lambda *arguments: seen.append(conditions(*arguments)) or seen[-1]
+    for _ in range(3):
+        session.step()
+    torch.testing.assert_close(torch.cat([c.motion for c in seen], dim=2), blank, rtol=0, atol=1e-5)

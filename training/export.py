@@ -1,0 +1,60 @@
+"""Write a checkpoint folder from a trained pipeline: small files, another VAE or number of steps where asked for.
+
+    python -m training.export --pipeline runs/student/pipeline --vae runs/vae_decoder/vae \
+        --num_inference_steps 8 --output_dir checkpoints/ardrag-tiny
+
+A VAE may only replace another one whose encoder made the same latents: one whose decoder alone was trained further.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from diffusers import AutoencoderKLWan
+
+from pipelines import ARDragPipeline
+from training.config import parse_config
+
+
+@dataclass
+class ExportConfig:
+    """What to write, and where."""
+
+    pipeline: str = field(metadata={"help": "Folder of the trained pipeline."})
+    output_dir: str = field(metadata={"help": "Folder of the checkpoint."})
+    vae: str = field(default="", metadata={"help": "Folder of a VAE that takes the place of the pipeline's."})
+    num_inference_steps: int = field(default=0, metadata={"help": "Steps per latent; 0 keeps the pipeline's."})
+    max_shard_size: str = field(default="12MB", metadata={"help": "Size at which weight files are split."})
+
+
+def require_same_encoder(old: AutoencoderKLWan, new: AutoencoderKLWan) -> None:
+    """Refuse a VAE whose latents differ from those that the transformer was trained on.
+
+    Raises:
+        ValueError: naming the part that differs.
+    """
+    for name, tensor in old.state_dict().items():
+        if name.startswith(("encoder.", "quant_conv.")) and not torch.equal(tensor, new.state_dict()[name]):
+            raise ValueError(
+                f"vae: {name} differs from the pipeline's; only the decoder may have been trained further"
+            )
+
+
+def main(config: ExportConfig) -> None:
+    """Load, swap, save."""
+    pipeline = ARDragPipeline.from_pretrained(config.pipeline)
+    if config.vae:
+        vae = AutoencoderKLWan.from_pretrained(config.vae)
+        require_same_encoder(pipeline.vae, vae)
+        # The statistics belong to the latents, and so to the pipeline that was trained on them.
+        old = pipeline.vae.config
+        vae.register_to_config(latents_mean=old.latents_mean, latents_std=old.latents_std)
+        pipeline.register_modules(vae=vae)
+    if config.num_inference_steps:
+        pipeline.scheduler.register_to_config(num_inference_steps=config.num_inference_steps)
+    pipeline.save_pretrained(config.output_dir, max_shard_size=config.max_shard_size)
+
+
+if __name__ == "__main__":
+    main(parse_config(ExportConfig))
