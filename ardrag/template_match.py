@@ -35,8 +35,8 @@ def match_score(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Ten
 
     Returns:
         ``[T, H + 1, W + 1]`` for even ``S`` (entry ``(y, x)``: centre at pixel coordinates ``(x, y)``), ``[T, H, W]``
-        for odd (centre at ``(x + 0.5, y + 0.5)``). Minus infinity where less than 4 % of the sprite's largest change could
-        be seen, because it would lie off the picture or be hidden.
+        for odd (centre at ``(x + 0.5, y + 0.5)``). Minus infinity where less than 4 % of the sprite's largest
+        change could be seen, because it would lie off the picture or be hidden.
     """
     without = _planes(scene)
     change = _planes(frames) - without

@@ -234,7 +234,10 @@ def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> Condition
 def main(config: FinetuneConfig) -> None:
     """Train, validate, save; running the same command again resumes where the last state was saved."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation_steps)
+    # The schedule counts updates: not once for each process, nor once for each accumulated batch.
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation_steps, step_scheduler_with_optimizer=False
+    )
     set_seed(config.seed)
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -270,8 +273,8 @@ def main(config: FinetuneConfig) -> None:
                 if accelerator.sync_gradients:
                     metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
                 optimizer.step()
-                schedule.step()
                 optimizer.zero_grad()
+        schedule.step()
         ema.step(trained)
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})

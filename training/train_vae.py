@@ -208,7 +208,7 @@ def export(vae: AutoencoderKLWan, ema: EMAModel, clips: Tensor, config: VAEConfi
 def main(config: VAEConfig) -> None:
     """Train, validate and export; running the same command again resumes where the last state was saved."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    accelerator = Accelerator()
+    accelerator = Accelerator(step_scheduler_with_optimizer=False)
     set_seed(config.seed)
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ def validation_sheet(pipeline: ARDragPipeline, path: Path, num_latents: int) -> 
     num_frames = 1 + factor * (num_latents - 1)
     rows, errors = [], []
     for index in range(NUM_CLIPS):
-        clip = make_clip("validation", index, num_frames)
+        clip = make_clip("validation", index, num_frames, *pipeline.config.buckets[0])
         tracks = clip_tracks(clip)
         parts = pipeline.stream(Image.fromarray(clip.frames[0]), clip.caption, tracks=tracks, seed=index)
         frames = np.stack([frame for part in parts for frame in part])
