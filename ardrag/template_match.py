@@ -1,8 +1,8 @@
 """Where is a known sprite in a picture? Exact template matching, the tracker that no reward uses.
 
 Sprite World knows what each sprite looks like, so the position of a sprite in a generated frame can be measured from
-pixels alone: the place where the picture changes most as the sprite would change it. Evaluation and validation report the distance
-between that place and the drawn path.
+pixels alone: the place where the picture changes most as the sprite would change it. Evaluation and validation report
+the distance between that place and the drawn path.
 """
 
 from __future__ import annotations
