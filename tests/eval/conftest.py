@@ -40,5 +40,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scheduler=FewStepScheduler(),
         image_encoder=encoder,
         image_processor=processor,
+        buckets=[[128, 128]],
     ).save_pretrained(folder)
     return folder
