@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Makes ardrag-tiny from nothing: VAE, latents, teacher, causal student, benchmark. Run from the repository root.
+# Makes a model like ardrag-tiny from nothing: VAE, latents, teacher, causal student, benchmark. Run from the repository root.
 #
-#   bash training/recipes/ardrag_tiny.sh cpu     # about three hours on two cores: what the bundled checkpoint had
+#   bash training/recipes/ardrag_tiny.sh cpu     # a few hours on two cores: the parts that the bundled checkpoint had
 #   bash training/recipes/ardrag_tiny.sh gpu     # ten times the clips and steps, meant for one large GPU
 #   bash training/recipes/ardrag_tiny.sh debug   # a few steps of everything, to see that it runs
 #
 # RUNS is the folder of the runs (default runs/ardrag-tiny). Running it again resumes: finished parts are skipped.
 set -euo pipefail
+cd "$(dirname "$0")/../.."
 
 size="${1:-cpu}"
 runs="${RUNS:-runs/ardrag-tiny}"
@@ -37,5 +38,11 @@ stage finetune training/configs/finetune_tiny.yaml --vae "$runs/vae_long/vae" --
 say "causal start of the student"
 stage finetune training/configs/causal_tiny.yaml --init_from "$runs/teacher/pipeline" --data "$runs/latents" \
   --output_dir "$runs/student" $tune
+say "VAE, the decoder alone"
+stage train_vae training/configs/vae_tiny_decoder.yaml --init_from "$runs/vae_long/vae" \
+  --output_dir "$runs/vae_decoder" $long
+say "checkpoint"
+stage export --pipeline "$runs/student/pipeline" --vae "$runs/vae_decoder/vae" --num_inference_steps 3 \
+  --output_dir "$runs/checkpoint"
 say "benchmark"
-python -m eval.sprite_suite --model "$runs/student/pipeline" --out "$runs/benchmark" $bench
+python -m eval.sprite_suite --model "$runs/checkpoint" --output_dir "$runs/benchmark" $bench
