@@ -21,7 +21,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from app_assets.pad import data_url, drawing_from_tracks, load_examples, tracks_from_drawing
 from app_assets.words import progress_text, visible_errors, whole
@@ -44,7 +44,7 @@ LOOK: dict[str, Any] = {
 
 def fitted_picture(pipe: ARDragPipeline, path: str) -> Image.Image:
     """The picture of a file, upright, in the size and crop that is generated."""
-    picture = ImageOps.exif_transpose(open_image(path))
+    picture = open_image(path)
     return fit_image(picture, *pipe.size_for(picture, None, None))
 
 
