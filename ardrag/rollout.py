@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,12 @@ class Noise(Protocol):
     """Source of standard normal noise of a given shape, one generator per sample."""
 
     def __call__(self, shape: Sequence[int]) -> Tensor: ...
+
+
+def seeded_generator(*keys: int) -> torch.Generator:
+    """A CPU generator that depends on ``keys`` alone: (seed, latent frame), or (seed, step, rank) in training."""
+    entropy = np.random.SeedSequence(keys).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from eval.model import BUNDLED_NAME, RESULTS, load_pipeline, model_folder
 from eval.record import run_record, write_json, write_text
 from eval.sprite_report import LATENTS, PSNR_LATENT, Pixels, Row, contact_sheet, markdown, summarize
 from pipelines import ARDragPipeline
-from pipelines.session import to_frames
+from pipelines.video import to_frames
 
 
 SPLIT = "test"
@@ -112,7 +112,7 @@ def reconstruct(pipeline: ARDragPipeline, frames: Pixels) -> Pixels:
     """Frames ``[T, H, W, 3]`` through the VAE and back: what no model on these latents can beat."""
     vae = StreamingVAE(pipeline.vae)
     pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    return to_frames(vae.decode(vae.encode(pixels.to(pipeline.vae.device, pipeline.vae.dtype))))
+    return to_frames(vae.decode(vae.encode(pixels.to(pipeline.vae.device, pipeline.vae.dtype)))[0])
 
 
 def measure(clip: SpriteClip, frames: Pixels, temporal_factor: int = 4) -> dict[str, float | None]:

@@ -239,7 +239,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     def _run(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
         """Step ``session`` until it has ``num_frames`` frames."""
         while len(session.frames) < num_frames:
-            frames = session.step(tracks if tracks is not None and tracks.tracks or _has_camera(tracks) else None)
+            frames = session.step(tracks)
             yield frames[: num_frames - len(session.frames) + len(frames)]
 
     @staticmethod
@@ -398,10 +398,6 @@ def _check_steps(num_inference_steps: int | None) -> None:
         return
     if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
         raise ValueError(f"num_inference_steps: {num_inference_steps!r} must be a whole number of at least 1; use 3")
-
-
-def _has_camera(tracks: Tracks | None) -> bool:
-    return tracks is not None and tracks.camera is not None
 
 
 def _as_list(value: Any, name: str) -> Sequence[Any]:

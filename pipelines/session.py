@@ -21,12 +21,12 @@ from torch import Tensor
 
 from ardrag.conditioning import Conditions, image_slot
 from ardrag.kv_cache import KVCache
-from ardrag.rollout import GeneratorNoise, generate_chunk, write_cache
+from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
 from ardrag.track_schema import FAR, MAX_POINTS, SIGMA
 from ardrag.tracks import TrackArrays, Tracks, rasterize
 from pipelines.frame_store import Frame, FrameStore
-from pipelines.video import write_video
+from pipelines.video import to_frames, write_video
 
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Session:
         except BaseException:
             self._vae.restore(before)
             raise
-        frames = list(to_frames(pixels))
+        frames = list(to_frames(pixels[0]))
         self._states.append((start, before, self._sigmas))
         self._sigmas = sigmas
         self._applied.extend(TrackArrays(*(column[t] for column in control)) for t in range(len(frames)))
@@ -223,9 +223,7 @@ class Session:
     def _noise(self, latent: int) -> GeneratorNoise:
         """Noise of one step: a function of the session's seed and the latent frame alone."""
         reference = self._inputs.reference
-        entropy = np.random.SeedSequence([self._inputs.seed, latent]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
-        return GeneratorNoise([generator], reference.device, reference.dtype)
+        return GeneratorNoise([seeded_generator(self._inputs.seed, latent)], reference.device, reference.dtype)
 
     def _conditions(
         self, control: TrackArrays, sigmas: list[float], start: int, stop: int, noise: GeneratorNoise
@@ -334,9 +332,3 @@ def applied_tracks(rows: Sequence[TrackArrays], sigmas: Sequence[float], fps: fl
             tail = [(f, *map(float, (*xy[f, p], force[f, p], visible[f, p]))) for f in frames]
             tracks = tracks.with_edit("replace_tail", track.id, start, tail)
     return tracks
-
-
-def to_frames(pixels: Tensor) -> np.ndarray:
-    """Pixels ``[1, 3, T, H, W]`` in [-1, 1] to uint8 ``[T, H, W, 3]``."""
-    scaled = ((pixels[0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(1, 2, 3, 0).cpu().numpy()

@@ -12,6 +12,7 @@ from typing import Any
 import imageio
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw
 
 from ardrag.tracks import TrackArrays, Tracks
@@ -20,6 +21,12 @@ from ardrag.tracks import TrackArrays, Tracks
 Frame = npt.NDArray[np.uint8]
 PATH_COLOUR = (40, 90, 255)
 POINT_COLOUR = (255, 40, 40)
+
+
+def to_frames(pixels: torch.Tensor) -> Frame:
+    """Pixels ``[..., 3, T, H, W]`` in [-1, 1] to uint8 ``[..., T, H, W, 3]``."""
+    scaled = ((pixels.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.movedim(-4, -1).cpu().numpy()
 
 
 def draw_paths(frame: Frame, arrays: TrackArrays, index: int) -> Frame:

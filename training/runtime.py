@@ -16,6 +16,8 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from ardrag.rollout import seeded_generator
+
 
 logger = logging.getLogger(__name__)
 STATE_FOLDER = "state"
@@ -23,8 +25,7 @@ STATE_FOLDER = "state"
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     """Random generator of one training step, so that a resumed run draws what the uninterrupted one would."""
-    entropy = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(entropy) & (2**63 - 1))
+    return seeded_generator(seed, step, rank)
 
 
 class RunLog:
@@ -119,9 +120,3 @@ def contact_sheet(rows: list[npt.NDArray[Any]], path: Path, every: int = 4) -> N
     strips = [np.concatenate(list(row[::every]), axis=1) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(strips, axis=0)).save(path)
-
-
-def to_uint8(pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """Pixels ``[..., 3, T, H, W]`` in [-1, 1] to uint8 ``[..., T, H, W, 3]``."""
-    scaled = ((pixels.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.movedim(-4, -1).numpy()

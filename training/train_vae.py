@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ardrag.sprites import make_clip
 from ardrag.streaming_vae import fold_causal_convs
+from pipelines.video import to_frames
 from training.config import config_lines, parse_config
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import (
@@ -35,7 +36,6 @@ from training.runtime import (
     require_finite,
     save_state,
     step_generator,
-    to_uint8,
 )
 
 
@@ -199,9 +199,8 @@ def export(vae: AutoencoderKLWan, ema: EMAModel, clips: Tensor, config: VAEConfi
     vae.train()
     ema.restore(vae.parameters())
     log.write(step, **{"psnr/validation": clip_psnr, "psnr/validation_first_frame": frame_psnr})
-    rows = [row for pair in zip(clips[:4], decoded[:4], strict=True) for row in pair]
-    pictures = [to_uint8(row.float() / 127.5 - 1 if row.dtype == torch.uint8 else row) for row in rows]
-    contact_sheet(pictures, folder / "contact_sheet.png")
+    truth, result = clips[:4].movedim(1, -1).cpu().numpy(), to_frames(decoded[:4])
+    contact_sheet([row for pair in zip(truth, result, strict=True) for row in pair], folder / "contact_sheet.png")
     log.plot()
 
 

@@ -8,8 +8,9 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from pipelines.video import to_frames
 from training import runtime
-from training.runtime import RunLog, contact_sheet, load_state, require_finite, save_state, step_generator, to_uint8
+from training.runtime import RunLog, contact_sheet, load_state, require_finite, save_state, step_generator
 
 
 def test_generators_depend_on_seed_step_and_rank_alone():
@@ -104,9 +105,9 @@ def test_contact_sheet(tmp_path):
     assert sheet.shape == (12, 18, 3) and sheet[5, 0, 0] == 10
 
 
-def test_to_uint8():
+def test_to_frames():
     pixels = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 5, 1, 1).expand(2, 3, 5, 1, 1)
-    frames = to_uint8(pixels)
+    frames = to_frames(pixels)
     assert frames.shape == (2, 5, 1, 1, 3) and frames.dtype == np.uint8
     assert frames[0, :, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
 
