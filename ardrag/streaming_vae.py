@@ -5,8 +5,8 @@ must be able to go back to an earlier moment when the user changes a drag. `Stre
 the causal convolutions itself and gives the same numbers as `vae.encode` and `vae.decode` on the whole clip.
 
 `fold_causal_convs` is a separate choice for CPUs, where PyTorch's 3x3x3 convolution is an order of magnitude slower
-than its 2-D one: the time taps become channels of one `conv2d`, with the same parameters and results. On a GPU the
-native convolution stays better.
+than its 2-D one: the time taps become channels of one `conv2d`, or oneDNN's own 3-D kernel is called where PyTorch
+would pass it by, with the same parameters and results. On a GPU the native convolution stays better.
 
 Shapes: `B` batch, `C` channels, `F` latent frames, `H W` height and width, `T` pixel frames. Pixels are in [-1, 1].
 Latent frame 0 holds 1 pixel frame, each later one `config.scale_factor_temporal` (4 for Wan) of them.
@@ -14,6 +14,7 @@ Latent frame 0 holds 1 pixel frame, each later one `config.scale_factor_temporal
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm, patchify, unpatchify
 
+
+# PyTorch asks oneDNN for a 3-D convolution only above a size that small models do not reach. Its kernels are known to
+# be fast on x86 processors; elsewhere the fold stays.
+HAS_ONEDNN_CONV3D = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
 
 # What a causal convolution remembers: past features, a marker (upstream's temporal upsampler stores the string "Rep"
 # after the first latent frame), or None before the first step.
@@ -32,7 +37,8 @@ FeatureCache = tuple[torch.Tensor | str | None, ...]
 class FoldedCausalConv3d(WanCausalConv3d):
     """A `WanCausalConv3d` computed as one `conv2d` over (time taps x channels); same parameters, same results.
 
-    Made by `fold_causal_convs`, which changes the class of an existing module.
+    Where all past frames are known and no gradient is needed, as in a running stream, oneDNN's 3-D kernel does it
+    without putting the taps side by side first. Made by `fold_causal_convs`, which changes the class of an existing module.
     """
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
@@ -42,6 +48,9 @@ class FoldedCausalConv3d(WanCausalConv3d):
         frame (T = 1, no cache) costs one tap instead of three.
         """
         causal_padding = self._padding[4]
+        known = 0 if cache_x is None else cache_x.shape[2]
+        if HAS_ONEDNN_CONV3D and known >= causal_padding and self.kernel_size != (1, 1, 1) and self._is_inference(x):
+            return self._onednn_conv(x, cache_x)
         frames = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
         if cache_x is not None and causal_padding > 0:
             past = cache_x[:, :, -causal_padding:].to(x.device).permute(0, 2, 3, 4, 1)
@@ -52,6 +61,25 @@ class FoldedCausalConv3d(WanCausalConv3d):
         gathered = self._gather_taps(frames, num_zeros, num_outputs, first_tap)
         outputs = self._spatial_conv(gathered.flatten(0, 1), self._fold_weight(first_tap))  # [B*T', H', W', C']
         return outputs.reshape(x.shape[0], num_outputs, *outputs.shape[1:]).permute(0, 4, 1, 2, 3)
+
+    @staticmethod
+    def _is_inference(x: torch.Tensor) -> bool:
+        return not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
+
+    def _onednn_conv(self, x: torch.Tensor, cache_x: torch.Tensor | None) -> torch.Tensor:
+        """The convolution of `x` after all its past frames, in channels-last memory."""
+        causal_padding = self._padding[4]
+        frames = x if cache_x is None or not causal_padding else torch.cat([cache_x[:, :, -causal_padding:], x], dim=2)
+        outputs: torch.Tensor = torch.ops.aten.mkldnn_convolution(
+            frames.contiguous(memory_format=torch.channels_last_3d),
+            self.weight.contiguous(memory_format=torch.channels_last_3d),
+            self.bias,
+            [0, self._padding[2], self._padding[0]],
+            self.stride,
+            self.dilation,
+            self.groups,
+        )
+        return outputs
 
     def _gather_taps(self, frames: torch.Tensor, num_zeros: int, num_outputs: int, first_tap: int) -> torch.Tensor:
         """Put what each tap sees of `num_zeros` zero frames and then `frames` side by side: [B, T', H, W, taps*C]."""
@@ -80,8 +108,21 @@ class FoldedCausalConv3d(WanCausalConv3d):
         return outputs.permute(0, 2, 3, 1)
 
 
+class FusedRMSNorm(WanRMS_norm):
+    """A `WanRMS_norm` of video features computed by one `rms_norm` over the last dimension of channels-last memory.
+
+    Made by `fold_causal_convs`, which changes the class of an existing module.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise `x` [B, C, T, H, W] over `C`."""
+        channels = x.shape[1]
+        normed = F.rms_norm(x.movedim(1, -1), (channels,), self.gamma.flatten(), eps=1e-24)
+        return normed.movedim(-1, 1) + self.bias if torch.is_tensor(self.bias) else normed.movedim(-1, 1)
+
+
 def fold_causal_convs(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Make every causal convolution of `vae` a `FoldedCausalConv3d`, in place, and return `vae`.
+    """Make every causal convolution of `vae` a `FoldedCausalConv3d`, every norm fused, in place; returns `vae`.
 
     Parameters, state-dict keys, saved files and results (to rounding) do not change. Worth it on a CPU only.
     """
@@ -89,6 +130,8 @@ def fold_causal_convs(vae: AutoencoderKLWan) -> AutoencoderKLWan:
         if type(module) is WanCausalConv3d:
             assert module.groups == 1 and module.dilation == (1, 1, 1)
             module.__class__ = FoldedCausalConv3d
+        elif type(module) is WanRMS_norm:
+            module.__class__ = FusedRMSNorm
     return vae
 
 

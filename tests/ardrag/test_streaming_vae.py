@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm
 
-from ardrag.streaming_vae import FoldedCausalConv3d, StreamingVAE, StreamState, fold_causal_convs
+from ardrag.streaming_vae import FoldedCausalConv3d, FusedRMSNorm, StreamingVAE, StreamState, fold_causal_convs
 
 
 STATISTICS = {"latents_mean": [0.1, -0.2, 0.3, -0.4], "latents_std": [0.5, 1.5, 2.0, 0.8]}
@@ -109,6 +109,42 @@ def test_folded_conv_and_its_gradients_equal_the_causal_conv(
         assert (expected is None) == (actual is None)
         if expected is not None:
             torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, expected.abs().max().item()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_cached", [0, 1, 2, 3])
+@pytest.mark.parametrize("num_frames", [1, 2, 4, 5])
+@pytest.mark.parametrize("settings", CONVS.values(), ids=CONVS.keys())
+def test_folded_conv_without_gradients_equals_the_causal_conv(
+    settings: dict[str, Any], num_frames: int, num_cached: int
+) -> None:
+    torch.manual_seed(0)
+    native = WanCausalConv3d(5, 7, **settings)
+    folded = fold_causal_convs(copy.deepcopy(torch.nn.Sequential(native)))[0]
+    if native._padding[4] == 0:
+        num_frames += native.kernel_size[0] - 1
+    inputs = torch.randn(2, 5, num_frames, 6, 8)
+    cached = torch.randn(2, 5, num_cached, 6, 8) if num_cached else None
+    torch.testing.assert_close(folded(inputs, cached), native(inputs, cached), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(2, 6, 3, 4, 5), (2, 6, 4, 5)], ids=["video", "images"])
+def test_fused_norm_and_its_gradients_equal_the_norm(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    native = WanRMS_norm(6, images=len(shape) == 4, bias=bias)
+    for parameter in native.parameters():
+        parameter.data.normal_()
+    fused = fold_causal_convs(copy.deepcopy(torch.nn.Sequential(native)))[0]
+    assert type(fused) is FusedRMSNorm
+    inputs = torch.randn(shape, requires_grad=True)
+    for expected, actual in zip(*(_with_gradients(norm, inputs) for norm in (native, fused)), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def _with_gradients(norm: torch.nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
+    output = norm(inputs)
+    return [output, *torch.autograd.grad(output.pow(3).sum(), [inputs, *norm.parameters()])]
 
 
 def test_fold_skips_the_taps_that_see_only_zeros() -> None:
