@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ardrag.kv_cache import KeysValues, KVCache
+from ardrag.kv_cache import ClipHistory, KeysValues, KVCache
 
 
 ROPE_THETA = 10000.0
@@ -119,6 +119,10 @@ class AttentionPlan:
     packed: bool = False
     """The tokens are [clean | noisy]."""
     kv_cache: KVCache | None = None
+    history: ClipHistory | None = None
+    """The clean past of a block-causal pass, recorded before."""
+    recording: bool = False
+    """This pass fills `history` rather than reading it."""
     image_frames: int = 0
     """How many latent frames, from the first of the pass (or of each half), the image tokens reach."""
 
@@ -130,6 +134,7 @@ def check_pass(
     packed: bool,
     update_cache: bool,
     first_chunk_frames: int | None,
+    history: bool = False,
 ) -> None:
     """Raises ValueError where the arguments of the transformer ask for a pass that does not exist."""
     if frame_offset < 0:
@@ -138,6 +143,11 @@ def check_pass(
         raise ValueError("update_cache=True needs a kv_cache: make one with new_cache(...).")
     if kv_cache is None and not causal and (packed or first_chunk_frames is not None):
         raise ValueError("clean_context and first_chunk_frames are for a causal pass: set causal=True.")
+    if history and (packed or kv_cache is not None or not causal or frame_offset):
+        raise ValueError(
+            "history is the past of a causal pass over a whole clip: set causal=True and leave out clean_context, "
+            "kv_cache and frame_offset."
+        )
     if kv_cache is None:
         return
     if packed or first_chunk_frames is not None:
@@ -169,15 +179,21 @@ def _past(frames: Sequence[torch.Tensor], span: Span, plan: AttentionPlan, *, tu
 
 
 def block_causal_attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: AttentionPlan
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: AttentionPlan, past: KeysValues | None = None
 ) -> torch.Tensor:
-    """Attention by the window rule of this module; a packed pass takes and returns [clean | noisy] tokens."""
+    """Attention by the window rule of this module; a packed pass takes and returns [clean | noisy] tokens.
+
+    `past` are recorded keys and values `[B, F*L, N, D]` to look back at instead of the pass's own.
+    """
     # One split into latent frames, not a slice for every chunk: the gradient of each slice would be as big as `key`.
     queries, keys, values = (x.split(plan.tokens_per_frame, dim=1) for x in (query, key, value))
+    clean_keys, clean_values = (
+        (keys, values) if past is None else (x.split(plan.tokens_per_frame, dim=1) for x in past)
+    )
     halves: list[list[torch.Tensor]] = [[], []] if plan.packed else [[]]
     for span in plan.spans:
-        past_keys = _past(keys, span, plan, turn=True)
-        past_values = _past(values, span, plan, turn=False)
+        past_keys = _past(clean_keys, span, plan, turn=True)
+        past_values = _past(clean_values, span, plan, turn=False)
         for index, outputs in enumerate(halves):
             own = slice(index * plan.num_frames + span.start, index * plan.num_frames + span.stop)
             seen = _join([*past_keys, *keys[own]]), _join([*past_values, *values[own]])
@@ -232,7 +248,12 @@ class CausalWanAttention(_WanProjections):
         if plan.kv_cache is not None:
             seen = attend(query, *plan.kv_cache.overwrite(layer, key, value))
         elif plan.spans:
-            seen = block_causal_attend(query, key, value, plan)
+            past = None
+            if plan.history is not None and plan.recording:
+                plan.history.record(layer, key, value)
+            elif plan.history is not None:
+                past = plan.history.layer(layer)
+            seen = block_causal_attend(query, key, value, plan, past)
         else:
             seen = attend(query, key, value)
         return self._output(seen.flatten(2))

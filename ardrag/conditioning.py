@@ -44,6 +44,18 @@ class Conditions:
         """Latent frames that these conditions cover."""
         return self.motion.shape[2]
 
+    def detach(self) -> Conditions:
+        """The same in float32 and without a gradient: what a rollout is steered by."""
+        parts = {name: getattr(self, name) for name in ("motion", "image", "text", "image_tokens")}
+        return replace(self, **{name: part.detach().float() for name, part in parts.items() if part is not None})
+
+    def rows(self, index: Tensor) -> Conditions:
+        """Conditions of the samples ``index`` of the batch."""
+        tokens = None if self.image_tokens is None else self.image_tokens[index]
+        return replace(
+            self, motion=self.motion[index], image=self.image[index], text=self.text[index], image_tokens=tokens
+        )
+
     def chunk(self, start: int, stop: int) -> Conditions:
         """Conditions of latent frames ``start .. stop``, counted from the start of the clip."""
         low, high = start - self.first_latent, stop - self.first_latent

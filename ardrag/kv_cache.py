@@ -25,6 +25,26 @@ ShiftKeys = Callable[[torch.Tensor, int], torch.Tensor]
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
+class ClipHistory:
+    """Keys and values of all latent frames of a finished clip, layer by layer: what training looks back at.
+
+    It never evicts and is never overwritten (the window is a matter of slicing), so that activations which are
+    computed again in the backward pass see the same past as the first time. It carries no gradient, like the cache
+    that it stands for. Filled by a pass of `CausalWanTransformer` with `record_history=True`.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[int, KeysValues] = {}
+
+    def record(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Keep the keys (after RoPE) and values `[B, F*L, N, D]` of one layer."""
+        self._layers[layer] = (key.detach(), value.detach())
+
+    def layer(self, layer: int) -> KeysValues:
+        """Keys and values of one layer."""
+        return self._layers[layer]
+
+
 class KVCache:
     """Keys and values of the latest `window_frames` latent frames of every layer, for inference.
 
@@ -149,7 +169,7 @@ class KVCache:
         if torch.is_grad_enabled() and (key.requires_grad or value.requires_grad):
             raise ValueError(
                 "KVCache is for inference and is overwritten in place, so no gradient can flow through it. Wrap the "
-                "call in torch.no_grad(), or train with the packed pass: causal=True, clean_context=..., no kv_cache."
+                "call in torch.no_grad(), or train with a causal pass: causal=True and clean_context or history."
             )
         if key.dtype != self.dtype:
             raise ValueError(f"The cache holds {self.dtype} but the keys are {key.dtype}: make it with that dtype.")

@@ -59,11 +59,12 @@ class GeneratorNoise:
 class ChunkRollout:
     """What one chunk went through.
 
-    ``latents`` is the clean chunk ``[B, C, F, H, W]``. ``exit_clean`` is the clean prediction of the step whose
-    gradient was asked for (``grad_step``), else None.
+    ``latents`` is the clean chunk ``[B, C, F, H, W]``. ``exit_noisy`` and ``exit_clean`` are what the step asked for
+    (``grad_step``) was given and the clean prediction that it made, else None.
     """
 
     latents: Tensor
+    exit_noisy: Tensor | None
     exit_clean: Tensor | None
 
 
@@ -133,7 +134,8 @@ def generate_chunk(
         eta: the kernel's stochasticity at every step (at ``stochastic_step`` only, if that is given; the others are
             then ODE steps, AR-Drag section 3.3).
         noise: source of initial and transition noise.
-        grad_step: step that runs with gradient and whose clean prediction is returned (Self-Rollout); None for none.
+        grad_step: the exit step, whose input and clean prediction are returned (Self-Rollout); it alone runs with
+            gradient, unless gradients are off altogether. None for none.
         stochastic_step: the one stochastic step of selective stochasticity; None for ``eta`` everywhere.
         callback: called after every step.
         guidance_scale: strength of classifier-free guidance; see `predict_velocity`.
@@ -151,15 +153,17 @@ def generate_chunk(
     rows, _, frames, height, width = conditions.motion.shape
     batch = rows if guidance_scale == 1 else rows // 2
     latents = noise((batch, transformer.config.out_channels, frames, height, width))
-    exit_clean = None
+    exit_noisy = exit_clean = None
+    grad_allowed = torch.is_grad_enabled()
     for step, (sigma, next_sigma) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
-        with torch.set_grad_enabled(step == grad_step):
+        with torch.set_grad_enabled(step == grad_step and grad_allowed):
             velocity = predict_velocity(transformer, latents, sigma, conditions, cache, guidance_scale=guidance_scale)
             if step == grad_step:
+                exit_noisy = latents
                 exit_clean = clean_from_velocity(latents, velocity, sigma)
         stochastic = stochastic_step in (None, step)
         mean, std = transition(latents, velocity.detach(), sigma, next_sigma, eta if stochastic else 0.0)
         latents = mean + std * noise(mean.shape) if std > 0 else mean
         if callback is not None:
             latents = callback(step, sigma, latents)
-    return ChunkRollout(latents, exit_clean)
+    return ChunkRollout(latents, exit_noisy, exit_clean)

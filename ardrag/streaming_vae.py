@@ -38,7 +38,9 @@ class FoldedCausalConv3d(WanCausalConv3d):
     """A `WanCausalConv3d` computed as one `conv2d` over (time taps x channels); same parameters, same results.
 
     Where all past frames are known and no gradient is needed, as in a running stream, oneDNN's 3-D kernel does it
-    without putting the taps side by side first. Made by `fold_causal_convs`, which changes the class of an existing module.
+    without putting the taps side by side first.
+
+    Made by `fold_causal_convs`, which changes the class of an existing module.
     """
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:

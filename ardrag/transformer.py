@@ -38,7 +38,7 @@ from ardrag.attention import (
     rotary_factors,
     shift_keys,
 )
-from ardrag.kv_cache import KVCache
+from ardrag.kv_cache import ClipHistory, KVCache
 
 
 def _modulate(hidden_states: torch.Tensor, norm: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -237,6 +237,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         clean_context: torch.Tensor | None = None,
         update_cache: bool = False,
         first_chunk_frames: int | None = None,
+        history: ClipHistory | None = None,
+        record_history: bool = False,
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
@@ -254,6 +256,9 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 sees the clean latent frames before it (at timestep 0) as if they were in the cache.
             update_cache: afterwards the chunk becomes context; for the pass on the clean chunk at timestep 0.
             first_chunk_frames: latent frames of the first chunk of a causal pass, default `chunk_frames`.
+            history: what a causal pass looks back at instead of its own input: a clean clip, recorded before. The
+                result is that of the packed pass, and its gradient stops at the history, as at the cache.
+            record_history: fill `history` from this pass, which must be on the clean clip at timestep 0.
             attention_kwargs: {"scale": ...} scales LoRA layers.
 
         Returns `.sample [B, out_channels, F, H, W]`, or a tuple of it with `return_dict=False`.
@@ -265,7 +270,7 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 f"{list(hidden_states.shape)}."
             )
         packed = clean_context is not None
-        check_pass(kv_cache, frame_offset, causal, packed, update_cache, first_chunk_frames)
+        check_pass(kv_cache, frame_offset, causal, packed, update_cache, first_chunk_frames, history is not None)
         num_frames, grid = hidden_states.shape[2], self._grid(*hidden_states.shape[3:])
         plan = AttentionPlan(
             tokens_per_frame=math.prod(grid),
@@ -274,6 +279,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             sink_frames=self.config.sink_frames,
             packed=packed,
             kv_cache=kv_cache,
+            history=history,
+            recording=record_history,
             image_frames=0 if encoder_hidden_states_image is None else self._image_frames(num_frames, frame_offset),
         )
         rotary = rotary_factors(self.config.attention_head_dim, frame_offset, num_frames, *grid, hidden_states.device)

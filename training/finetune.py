@@ -26,7 +26,9 @@ from tqdm import tqdm
 
 from ardrag.conditioning import Conditions, encode_image_tokens, encode_text, image_slot
 from ardrag.flow import FewStepScheduler
+from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training import tiny
 from training.config import config_lines, parse_config
@@ -34,6 +36,7 @@ from training.data import LatentBatch, LatentPool, load_latents
 from training.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import RunLog, load_state, require_finite, save_state, step_generator
+from training.self_rollout import self_rollout
 from training.validation import validation_sheet
 
 
@@ -58,6 +61,14 @@ class FinetuneConfig:
     batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per update."})
     sigma_shift: float = field(default=3.0, metadata={"help": "Shift of the sampled noise levels."})
+    sigmas: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Few-step schedule from 1 to 0: train on its levels alone and save it; empty = all levels."},
+    )
+    own_history: float = field(
+        default=0.0, metadata={"help": "Share of clips that look back at the model's own rollout, not at the truth."}
+    )
+    mixed_precision: str = field(default="no", metadata={"help": "bf16 runs the packed pass in half precision."})
     first_latent_given: float = field(
         default=0.85, metadata={"help": "Share of clips whose latent 0 is the reference."}
     )
@@ -88,6 +99,8 @@ class FinetuneConfig:
             raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
         if self.num_latents < 2:
             raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
+        if self.own_history and not self.causal:
+            raise ValueError("own_history: only a causal model has a history; set causal to true, or own_history to 0")
 
 
 class ConditionedModel(nn.Module):
@@ -113,6 +126,9 @@ class ConditionedModel(nn.Module):
             text=encode_text(pipeline.tokenizer, self.text_encoder, captions),
             image_tokens=encode_image_tokens(self.image_encoder, pictures.to(batch.latents)),
         )
+        history = None
+        if config.own_history:
+            history = own_history(self.transformer, pipeline.scheduler, batch.latents, conditions, draws)
         return flow_matching_loss(
             self.transformer,
             batch.latents,
@@ -121,6 +137,7 @@ class ConditionedModel(nn.Module):
             conditions,
             config.causal,
             config.motion_emphasis,
+            history,
         )
 
 
@@ -134,6 +151,8 @@ class StepDraws:
     drop_text: Tensor
     drop_motion: Tensor
     no_motion: Tensor
+    own_history: Tensor
+    rollout_seeds: Tensor
 
     def to(self, device: torch.device) -> StepDraws:
         """The same draws on ``device``: drawn on the CPU, they do not depend on it."""
@@ -143,7 +162,8 @@ class StepDraws:
 def draw_step(batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, generator: torch.Generator) -> StepDraws:
     """Draw noise, noise levels and dropouts for ``batch``."""
     count, _, frames = batch.latents.shape[:3]
-    sigmas = sample_sigmas(count, frames, config.sigma_shift, config.causal, generator)
+    levels = config.sigmas[:-1]
+    sigmas = sample_sigmas(count, frames, config.sigma_shift, config.causal, generator, levels)
     return StepDraws(
         noise=torch.randn(batch.latents.shape, generator=generator),
         image_noise=torch.randn(batch.latents.shape, generator=generator),
@@ -151,13 +171,41 @@ def draw_step(batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, gen
         drop_text=torch.rand(count, generator=generator) < config.text_dropout,
         drop_motion=torch.rand(count, generator=generator) < config.motion_dropout,
         no_motion=no_motion[:, :, :frames],
+        own_history=torch.rand(count, generator=generator) < config.own_history,
+        rollout_seeds=torch.randint(2**62, (count,), generator=generator),
     )
+
+
+def own_history(
+    transformer: CausalWanTransformer,
+    scheduler: FewStepScheduler,
+    clean: Tensor,
+    conditions: Conditions,
+    draws: StepDraws,
+) -> Tensor:
+    """``clean`` ``[B, C, F, H, W]`` with the model's own rollouts in the rows that the draws choose.
+
+    A student that only ever looked back at true latents drifts, because its own are a little different. Here it learns
+    to go on from its own towards the truth. Rows whose latent 0 is not given keep the truth.
+    """
+    rows = (draws.own_history & (draws.sigmas[:, 0] == 0)).nonzero().flatten()
+    if not len(rows):
+        return clean
+    generators = [seeded_generator(seed) for seed in draws.rollout_seeds[rows].tolist()]
+    noise = GeneratorNoise(generators, clean.device, torch.float32)
+    seen, eta = conditions.rows(rows).detach(), scheduler.config.eta
+    with torch.autocast(clean.device.type, enabled=False):
+        made = self_rollout(transformer, seen, scheduler.sigmas, eta, noise, clean[rows, :, :1])
+    return clean.index_copy(0, rows, made.latents)
 
 
 def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
     """The pipeline to train: the one in ``init_from`` (with ``vae``, if given), or a new tiny one around ``vae``."""
     scheduler = FewStepScheduler(
-        sigmas=None, num_inference_steps=config.num_inference_steps, eta=0.0, shift=config.sigma_shift
+        sigmas=config.sigmas or None,
+        num_inference_steps=len(config.sigmas) - 1 if config.sigmas else config.num_inference_steps,
+        eta=0.0,
+        shift=config.sigma_shift,
     )
     if config.init_from:
         swapped = {"vae": AutoencoderKLWan.from_pretrained(config.vae)} if config.vae else {}
@@ -236,7 +284,9 @@ def main(config: FinetuneConfig) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # The schedule counts updates: not once for each process, nor once for each accumulated batch.
     accelerator = Accelerator(
-        gradient_accumulation_steps=config.gradient_accumulation_steps, step_scheduler_with_optimizer=False
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        step_scheduler_with_optimizer=False,
+        mixed_precision=config.mixed_precision,
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)

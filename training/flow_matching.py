@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,10 +12,24 @@ from ardrag.flow import add_noise, shift_sigmas, velocity_target
 from ardrag.transformer import CausalWanTransformer
 
 
-def sample_sigmas(batch: int, num_latents: int, shift: float, per_latent: bool, generator: torch.Generator) -> Tensor:
-    """Shifted uniform noise levels ``[B, F]``, equal over a clip's latents unless ``per_latent``."""
-    uniform = torch.rand((batch, num_latents if per_latent else 1), generator=generator)
-    return shift_sigmas(uniform, shift).expand(batch, num_latents).clone()
+def sample_sigmas(
+    batch: int,
+    num_latents: int,
+    shift: float,
+    per_latent: bool,
+    generator: torch.Generator,
+    levels: Sequence[float] = (),
+) -> Tensor:
+    """Noise levels ``[B, F]``, equal over a clip's latents unless ``per_latent``.
+
+    They are shifted uniform, or drawn from ``levels``, the few that a student will meet (appendix B.2).
+    """
+    shape = (batch, num_latents if per_latent else 1)
+    if levels:
+        drawn = torch.tensor(list(levels))[torch.randint(len(levels), shape, generator=generator)]
+    else:
+        drawn = shift_sigmas(torch.rand(shape, generator=generator), shift)
+    return drawn.expand(batch, num_latents).clone()
 
 
 def clamp_first_latent(sigmas: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -43,6 +59,7 @@ def flow_matching_loss(
     conditions: Conditions,
     causal: bool,
     emphasis: float,
+    history: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Squared error of the predicted velocity (Eq. 7); returns ``(loss, metrics)``.
 
@@ -50,18 +67,20 @@ def flow_matching_loss(
         clean, noise: latents ``[B, C, F, H, W]``.
         sigmas: ``[B, F]``; latents with sigma 0 are given and leave the loss.
         causal: block-causal with clean history (packed ``[clean | noisy]``), else bidirectional.
+        history: what a causal model looks back at, like ``clean``; default is ``clean`` itself (teacher forcing).
     """
     level = sigmas[:, None, :, None, None]
     noisy = add_noise(clean, noise, level)
     layout = transformer.config.input_layout
-    history = transformer_input(clean, conditions, layout) if causal else None
+    past = clean if history is None else history
+    context = transformer_input(past, conditions, layout) if causal else None
     (velocity,) = transformer(
         transformer_input(noisy, conditions, layout),
         1000 * sigmas,
         conditions.text,
         conditions.image_tokens,
         causal=causal,
-        clean_context=history,
+        clean_context=context,
         return_dict=False,
     )
     learned = (sigmas > 0).float()[:, None, :, None, None]

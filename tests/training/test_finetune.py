@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
+from ardrag.conditioning import Conditions
 from pipelines import ARDragPipeline
 from training import finetune
 from training.finetune import FinetuneConfig, blank_motion, draw_step, main
@@ -64,7 +65,12 @@ def interrupt_at(monkeypatch, step):
     return monkeypatch.setattr(finetune, "require_finite", stop)
 
 
-@pytest.mark.parametrize("changes", [{}, {"causal": True, "gradient_accumulation_steps": 2}], ids=["bidi", "causal"])
+OWN = {"causal": True, "own_history": 0.7, "sigmas": [1.0, 0.5, 0.0], "first_latent_given": 1.0}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"causal": True, "gradient_accumulation_steps": 2}, OWN], ids=["bidi", "causal", "own history"]
+)
 def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
@@ -183,6 +189,34 @@ def test_dropouts(configure, pipeline):
     assert (draws.sigmas[:, 0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.04)
     assert draws.no_motion.shape == (1, 4, 3, 1, 1) and not torch.equal(draws.noise, draws.image_noise)
     assert draws.to(torch.device("meta")).sigmas.device.type == "meta"
+
+
+def test_own_history(configure, pipeline):
+    """Chosen clips whose first latent is given look back at a rollout of the model's own; the others at the truth."""
+    config = configure(**OWN)
+    batch = finetune.LatentBatch(*torch.randn(2, 8, 4, 3, 4, 4), torch.zeros(8, 32, 32, 3), [""] * 8)
+    draws = draw_step(batch, torch.zeros(1, 4, 3, 4, 4), config, torch.Generator().manual_seed(0))
+    draws.sigmas[:4, 0] = 0.5
+    draws.own_history[:] = torch.tensor([True, False] * 4)
+    conditions = Conditions(batch.motion, draws.image_noise, torch.randn(8, 5, 64), torch.randn(8, 65, 64))
+    history = finetune.own_history(pipeline.transformer, pipeline.scheduler, batch.latents, conditions, draws)
+    changed = (history != batch.latents).flatten(1).any(1)
+    assert changed.tolist() == [False, False, False, False, True, False, True, False]
+    assert torch.equal(history[:, :, 0], batch.latents[:, :, 0])
+    again = finetune.own_history(pipeline.transformer, pipeline.scheduler, batch.latents, conditions, draws)
+    assert torch.equal(history, again)
+
+
+def test_a_few_step_schedule_is_trained_on_and_saved(configure):
+    config = configure(**OWN, steps=1)
+    main(config)
+    scheduler = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline").scheduler
+    assert scheduler.config.sigmas == [1.0, 0.5, 0.0] and scheduler.config.num_inference_steps == 2
+
+
+def test_only_a_causal_model_has_a_history(configure):
+    with pytest.raises(ValueError, match="own_history: only a causal model"):
+        configure(own_history=0.5)
 
 
 def test_blank_motion_is_what_a_session_sees_without_tracks(pipeline, picture):

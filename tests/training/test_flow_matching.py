@@ -124,3 +124,17 @@ def test_first_latent_is_given_for_a_share():
     assert (clamped[:, 1:] == 0.5).all() and (sigmas == 0.5).all()
     assert (clamp_first_latent(sigmas, 0.0, torch.Generator()) == 0.5).all()
     assert (clamp_first_latent(sigmas, 1.0, torch.Generator())[:, 0] == 0).all()
+
+
+def test_few_levels_are_drawn_alike():
+    drawn = sample_sigmas(3000, 2, 3.0, True, torch.Generator().manual_seed(0), levels=[1.0, 0.755, 0.522])
+    for level in (1.0, 0.755, 0.522):
+        assert (drawn == level).float().mean().item() == pytest.approx(1 / 3, abs=0.03)
+    assert (drawn[:, 0] != drawn[:, 1]).any()
+
+
+def test_a_history_of_its_own_is_looked_back_at(data):
+    clean, noise, conditions = data
+    fake, past = Fake(torch.randn(SHAPE)), torch.randn(SHAPE)
+    flow_matching_loss(fake, clean, noise, torch.rand(2, 4), conditions, True, 0.0, past)
+    assert torch.equal(fake.asked.history[:, :3], past)

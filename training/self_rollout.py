@@ -1,0 +1,126 @@
+"""Self-Rollout: clips that the student makes step by step from its own histories (AR-Drag section 3.2, Algorithm 1).
+
+The sampler is `ardrag.rollout.generate_chunk`, the one that the pipeline runs, against the same cache: what a student
+sees in training is, literally, what it will see at inference. The rollout has no gradient. It keeps what the exit step
+of every latent was given, and `replay` runs that step again with a gradient, all latents in one causal pass over the
+recorded history: the same numbers as through the cache (a test holds them together), at a fraction of the calls, and
+activations may be recomputed, because nothing is overwritten in place.
+
+``cache_update`` says what becomes history: ``"rollout"`` the latent at the end of the schedule (Self-Rollout,
+Algorithm 1), ``"collapse"`` the clean prediction of the exit step (Self-Forcing, Algorithm 2, which skips the steps
+between).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ardrag.conditioning import Conditions, transformer_input
+from ardrag.flow import clean_from_velocity
+from ardrag.kv_cache import ClipHistory
+from ardrag.rollout import Noise, generate_chunk, write_cache
+from ardrag.transformer import CausalWanTransformer
+
+
+CacheUpdate = Literal["rollout", "collapse"]
+
+
+@dataclass(frozen=True)
+class SelfRollout:
+    """A clip ``[B, C, F, H, W]`` that the student made.
+
+    Attributes:
+        latents: the history, what the cache was written from. Latent 0 is the reference where that was given.
+        exit_noisy: what the exit step of each latent was given; the reference at a given latent 0.
+        exit_sigmas: its noise level ``[B, F]``; 0 at a given latent 0, which nobody generated.
+        first_given: latent 0 was given.
+    """
+
+    latents: Tensor
+    exit_noisy: Tensor
+    exit_sigmas: Tensor
+    first_given: bool
+
+
+def chunk_edges(num_latents: int, chunk_frames: int, first_given: bool) -> list[tuple[int, int]]:
+    """Latent frames ``(start, stop)`` of each chunk that is generated.
+
+    Raises:
+        ValueError: if the clip is no whole number of chunks.
+    """
+    first = 1 if first_given else 0
+    if num_latents <= first or (num_latents - first) % chunk_frames:
+        raise ValueError(
+            f"num_latents: {num_latents} is not {first} given and whole chunks of {chunk_frames}; "
+            f"use {first + chunk_frames} or {first + 2 * chunk_frames}"
+        )
+    return [(start, start + chunk_frames) for start in range(first, num_latents, chunk_frames)]
+
+
+@torch.no_grad()
+def self_rollout(
+    transformer: CausalWanTransformer,
+    conditions: Conditions,
+    sigmas: Sequence[float],
+    eta: float,
+    noise: Noise,
+    reference: Tensor | None,
+    exit_step: int | None = None,
+    cache_update: CacheUpdate = "rollout",
+) -> SelfRollout:
+    """Generate a clip as a session would (Algorithm 1; Algorithm 2 with ``cache_update="collapse"``).
+
+    Args:
+        conditions: of the whole clip, ``F`` latent frames.
+        sigmas: schedule of ``K + 1`` values from 1 to 0.
+        eta: stochasticity of every step.
+        noise: source of all noise, drawn in the order of the chunks.
+        reference: latent 0 ``[B, C, 1, H, W]`` where it is given (``first_frame="encode"``), else None.
+        exit_step: the step to record, one for the whole clip; default is the last.
+    """
+    batch, _, num_latents, height, width = conditions.motion.shape
+    exit_step = len(sigmas) - 2 if exit_step is None else exit_step
+    schedule = (*sigmas[: exit_step + 1], 0.0) if cache_update == "collapse" else sigmas
+    cache = transformer.new_cache(batch, height, width)
+    made, given = ([reference], [reference]) if reference is not None else ([], [])
+    levels = conditions.motion.new_full((batch, num_latents), float(sigmas[exit_step]))
+    if reference is not None:
+        write_cache(transformer, reference, conditions.chunk(0, 1), cache)
+        levels[:, 0] = 0
+    for start, stop in chunk_edges(num_latents, transformer.config.chunk_frames, reference is not None):
+        chunk = conditions.chunk(start, stop)
+        rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, grad_step=exit_step)
+        assert rollout.exit_noisy is not None
+        made.append(rollout.latents)
+        given.append(rollout.exit_noisy)
+        if stop < num_latents:
+            write_cache(transformer, rollout.latents, chunk, cache)
+    return SelfRollout(torch.cat(made, dim=2), torch.cat(given, dim=2), levels, reference is not None)
+
+
+def replay(
+    model: Callable[..., Any], transformer: CausalWanTransformer, rollout: SelfRollout, conditions: Conditions
+) -> Tensor:
+    """Clean predictions ``[B, C, F, H, W]`` of the exit steps, with a gradient that stops at the history.
+
+    ``model`` is ``transformer``, or what it was wrapped in for several processes. A given latent 0 comes back as is.
+    """
+    layout, chunk = transformer.config.input_layout, transformer.config.chunk_frames
+    options = {
+        "causal": True,
+        "history": ClipHistory(),
+        "first_chunk_frames": 1 if rollout.first_given else chunk,
+        "return_dict": False,
+    }
+    context = conditions.text, conditions.image_tokens
+    with torch.no_grad():
+        past = transformer_input(rollout.latents, conditions, layout)
+        transformer(past, torch.zeros_like(rollout.exit_sigmas), *context, record_history=True, **options)
+    noisy = transformer_input(rollout.exit_noisy, conditions, layout)
+    (velocity,) = model(noisy, 1000 * rollout.exit_sigmas, *context, **options)
+    return clean_from_velocity(rollout.exit_noisy, velocity, rollout.exit_sigmas[:, None, :, None, None])
