@@ -49,6 +49,10 @@ class Conditions:
         parts = {name: getattr(self, name) for name in ("motion", "image", "text", "image_tokens")}
         return replace(self, **{name: part.detach().float() for name, part in parts.items() if part is not None})
 
+    def repeated(self, count: int) -> Conditions:
+        """The same conditions ``count`` times over, one batch after the other."""
+        return self.rows(torch.arange(len(self.motion), device=self.motion.device).repeat(count))
+
     def rows(self, index: Tensor) -> Conditions:
         """Conditions of the samples ``index`` of the batch."""
         tokens = None if self.image_tokens is None else self.image_tokens[index]

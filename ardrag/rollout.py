@@ -167,3 +167,37 @@ def generate_chunk(
         if callback is not None:
             latents = callback(step, sigma, latents)
     return ChunkRollout(latents, exit_noisy, exit_clean)
+
+
+def generate_clip(
+    transformer: CausalWanTransformer,
+    conditions: Conditions,
+    sigmas: Sequence[float],
+    eta: float,
+    noise: Noise,
+    reference: Tensor | None = None,
+) -> Tensor:
+    """Denoise a whole clip ``[B, C, F, H, W]`` at once, every latent looking at all others: the bidirectional teacher.
+
+    Args:
+        sigmas: schedule of ``K + 1`` values from 1 to 0.
+        eta: the kernel's stochasticity; 0 is the ODE.
+        noise: source of initial and transition noise.
+        reference: latent 0 ``[B, C, 1, H, W]`` where it is given; it keeps sigma 0 from the start.
+    """
+    batch, _, frames, height, width = conditions.motion.shape
+    latents = noise((batch, transformer.config.out_channels, frames, height, width))
+    for sigma, next_sigma in zip(sigmas, sigmas[1:], strict=False):
+        levels = latents.new_full((batch, frames), sigma)
+        if reference is not None:
+            latents, levels[:, 0] = torch.cat([reference, latents[:, :, 1:]], dim=2), 0
+        (velocity,) = transformer(
+            transformer_input(latents, conditions, transformer.config.input_layout),
+            1000 * levels,
+            conditions.text,
+            conditions.image_tokens,
+            return_dict=False,
+        )
+        mean, std = transition(latents, velocity, sigma, next_sigma, eta)
+        latents = mean + std * noise(mean.shape) if std > 0 else mean
+    return latents if reference is None else torch.cat([reference, latents[:, :, 1:]], dim=2)

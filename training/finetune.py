@@ -20,22 +20,30 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import AutoencoderKLWan
 from diffusers.training_utils import EMAModel
-from huggingface_hub import HfApi
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ardrag.conditioning import Conditions, encode_image_tokens, encode_text, image_slot
+from ardrag.conditioning import Conditions
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.streaming_vae import fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training import tiny
+from training.conditions import blank_motion, clip_conditions
 from training.config import config_lines, parse_config
 from training.data import LatentBatch, LatentPool, load_latents
 from training.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
 from training.optim import MuonAdamW, warmup_cosine
-from training.runtime import RunLog, load_state, require_finite, save_state, step_generator
+from training.runtime import (
+    RunLog,
+    averaged,
+    load_state,
+    push_folder,
+    require_finite,
+    save_state,
+    step_generator,
+)
 from training.self_rollout import self_rollout
 from training.validation import validation_sheet
 
@@ -119,13 +127,8 @@ class ConditionedModel(nn.Module):
         captions = [
             "" if drop else caption for caption, drop in zip(batch.captions, draws.drop_text.tolist(), strict=True)
         ]
-        pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
-        conditions = Conditions(
-            motion=torch.where(draws.drop_motion[:, None, None, None, None], draws.no_motion, batch.motion),
-            image=image_slot(batch.latents[:, :, :1], draws.image_noise),
-            text=encode_text(pipeline.tokenizer, self.text_encoder, captions),
-            image_tokens=encode_image_tokens(self.image_encoder, pictures.to(batch.latents)),
-        )
+        motion = torch.where(draws.drop_motion[:, None, None, None, None], draws.no_motion, batch.motion)
+        conditions = clip_conditions(pipeline, batch, motion, draws.image_noise, captions)
         history = None
         if config.own_history:
             history = own_history(self.transformer, pipeline.scheduler, batch.latents, conditions, draws)
@@ -225,41 +228,23 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
     )
 
 
-@torch.no_grad()
-def blank_motion(vae: AutoencoderKLWan, side: int, num_latents: int) -> Tensor:
-    """Motion latents of a clip without any track, ``[1, C, F, H, W]``."""
-    frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
-    return StreamingVAE(vae).encode(torch.full((1, 3, frames, side, side), -1.0, device=vae.device)).cpu()
-
-
 def export(
     pipeline: ARDragPipeline, model: ConditionedModel, ema: EMAModel, config: FinetuneConfig, log: RunLog, step: int
 ) -> None:
     """Save the pipeline with averaged weights, draw the validation sheet and the curves."""
     folder = Path(config.output_dir)
     trained = [p for p in model.parameters() if p.requires_grad]
-    ema.store(trained)
-    ema.copy_to(trained)
     model.eval()
-    if config.lora_rank:
-        pipeline.transformer.save_lora_adapter(folder / "lora")
-    else:
-        pipeline.save_pretrained(folder / "pipeline")
-    if config.validate:
-        error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
-        log.write(step, **{"validation/path_error_px": error})
+    with averaged(ema, trained):
+        if config.lora_rank:
+            pipeline.transformer.save_lora_adapter(folder / "lora")
+        else:
+            pipeline.save_pretrained(folder / "pipeline")
+        if config.validate:
+            error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
+            log.write(step, **{"validation/path_error_px": error})
     model.train()
-    ema.restore(trained)
     log.plot()
-
-
-def push(config: FinetuneConfig) -> None:
-    """Put what `export` wrote, the averaged weights, on the Hub."""
-    api = HfApi()
-    repository = api.create_repo(config.hub_model_id, exist_ok=True).repo_id
-    api.upload_folder(
-        repo_id=repository, folder_path=Path(config.output_dir) / ("lora" if config.lora_rank else "pipeline")
-    )
 
 
 def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> ConditionedModel:
@@ -333,7 +318,7 @@ def main(config: FinetuneConfig) -> None:
             if accelerator.is_main_process:
                 export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, step)
     if config.push_to_hub and accelerator.is_main_process:
-        push(config)
+        push_folder(config.hub_model_id, folder / ("lora" if config.lora_rank else "pipeline"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import logging
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from huggingface_hub import HfApi
 from PIL import Image
+from safetensors import SafetensorError
 
 from ardrag.rollout import seeded_generator
 
@@ -80,11 +85,23 @@ class RunLog:
 
 
 def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Write models, optimisers and ``step`` to ``folder/state`` so that either the old or the new state survives."""
+    """Write models, optimisers and ``step`` to ``folder/state`` so that either the old or the new state survives.
+
+    Raises:
+        OSError: if the disk is full or refuses; what was half written is gone, the last whole state is intact.
+    """
     fresh, target, old = folder / "state.new", folder / STATE_FOLDER, folder / "state.old"
-    accelerator.save_state(str(fresh))
+    try:
+        accelerator.save_state(str(fresh))
+        if accelerator.is_main_process:
+            (fresh / "step.json").write_text(json.dumps({"step": step}))
+    except (OSError, SafetensorError, RuntimeError) as error:  # a full disk: Python's, safetensors' and torch's word
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise OSError(
+            f"{folder}: the state of step {step} cannot be written ({error}); the last whole state is intact. Make "
+            "room and run the same command again"
+        ) from error
     if accelerator.is_main_process:
-        (fresh / "step.json").write_text(json.dumps({"step": step}))
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             os.replace(target, old)
@@ -101,6 +118,24 @@ def load_state(accelerator: Accelerator, folder: Path) -> int:
             accelerator.load_state(str(source))
             return int(json.loads((source / "step.json").read_text())["step"])
     return 0
+
+
+@contextmanager
+def averaged(ema: EMAModel, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+    """Within, ``parameters`` hold their averages; afterwards their own values again."""
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
+
+
+def push_folder(hub_model_id: str, folder: Path) -> None:
+    """Put what a run exported on the Hub; the repository is made if it is not there."""
+    api = HfApi()
+    repository = api.create_repo(hub_model_id, exist_ok=True).repo_id
+    api.upload_folder(repo_id=repository, folder_path=folder)
 
 
 def require_finite(loss: torch.Tensor, step: int) -> None:

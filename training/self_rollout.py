@@ -37,12 +37,14 @@ class SelfRollout:
     Attributes:
         latents: the history, what the cache was written from. Latent 0 is the reference where that was given.
         exit_noisy: what the exit step of each latent was given; the reference at a given latent 0.
+        exit_clean: the clean prediction that the exit step made of it, likewise.
         exit_sigmas: its noise level ``[B, F]``; 0 at a given latent 0, which nobody generated.
         first_given: latent 0 was given.
     """
 
     latents: Tensor
     exit_noisy: Tensor
+    exit_clean: Tensor
     exit_sigmas: Tensor
     first_given: bool
 
@@ -87,7 +89,7 @@ def self_rollout(
     exit_step = len(sigmas) - 2 if exit_step is None else exit_step
     schedule = (*sigmas[: exit_step + 1], 0.0) if cache_update == "collapse" else sigmas
     cache = transformer.new_cache(batch, height, width)
-    made, given = ([reference], [reference]) if reference is not None else ([], [])
+    made, noisy, clean = ([] if reference is None else [reference] for _ in range(3))
     levels = conditions.motion.new_full((batch, num_latents), float(sigmas[exit_step]))
     if reference is not None:
         write_cache(transformer, reference, conditions.chunk(0, 1), cache)
@@ -95,12 +97,14 @@ def self_rollout(
     for start, stop in chunk_edges(num_latents, transformer.config.chunk_frames, reference is not None):
         chunk = conditions.chunk(start, stop)
         rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, grad_step=exit_step)
-        assert rollout.exit_noisy is not None
+        assert rollout.exit_noisy is not None and rollout.exit_clean is not None
         made.append(rollout.latents)
-        given.append(rollout.exit_noisy)
+        noisy.append(rollout.exit_noisy)
+        clean.append(rollout.exit_clean)
         if stop < num_latents:
             write_cache(transformer, rollout.latents, chunk, cache)
-    return SelfRollout(torch.cat(made, dim=2), torch.cat(given, dim=2), levels, reference is not None)
+    joined = (torch.cat(parts, dim=2) for parts in (made, noisy, clean))
+    return SelfRollout(*joined, exit_sigmas=levels, first_given=reference is not None)
 
 
 def replay(

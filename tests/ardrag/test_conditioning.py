@@ -81,6 +81,24 @@ def test_chunks_count_from_the_start_of_the_clip(conditions):
     assert torch.equal(again.motion, conditions.motion[:, :, 2:3]) and again.first_latent == 2
 
 
+def test_rows_and_repeats(conditions):
+    index = torch.tensor([1])
+    row, thrice = conditions.rows(index), conditions.repeated(3)
+    for name in ("motion", "image", "text", "image_tokens"):
+        whole = getattr(conditions, name)
+        assert torch.equal(getattr(row, name), whole[index])
+        assert torch.equal(getattr(thrice, name), torch.cat([whole] * 3))
+    assert conditions.chunk(1, 3).rows(index).first_latent == 1
+
+
+def test_detached_conditions_are_float32_and_constant(conditions):
+    motion = conditions.motion.double().requires_grad_(True)
+    without_tokens = Conditions(motion, conditions.image, conditions.text.half())
+    detached = without_tokens.detach()
+    assert not detached.motion.requires_grad and detached.image_tokens is None
+    assert {x.dtype for x in (detached.motion, detached.image, detached.text)} == {torch.float32}
+
+
 @pytest.mark.parametrize(("start", "stop"), [(0, 2), (1, 5), (2, 2)])
 def test_chunk_outside_is_our_own_mistake(conditions, start, stop):
     with pytest.raises(AssertionError):

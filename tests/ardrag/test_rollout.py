@@ -5,7 +5,7 @@ import torch
 
 from ardrag.conditioning import Conditions
 from ardrag.flow import FEW_STEP_SIGMAS, add_noise, clean_from_velocity
-from ardrag.rollout import GeneratorNoise, generate_chunk, predict_velocity, write_cache
+from ardrag.rollout import GeneratorNoise, generate_chunk, generate_clip, predict_velocity, write_cache
 from ardrag.transformer import CausalWanTransformer
 
 
@@ -230,3 +230,38 @@ def test_guidance_extrapolates_from_negative_to_wanted(model, scale):
 def test_guided_chunk_makes_half_the_rows(model):
     conditions = make_conditions(rows=2)
     assert run(model, conditions, guidance_scale=2.0).latents.shape == (1, CHANNELS, 1, SIZE, SIZE)
+
+
+def test_gradients_that_are_off_stay_off():
+    """Under `no_grad` the exit step is recorded, not differentiated."""
+    with torch.no_grad():
+        rollout = run(Linear(), make_conditions(), grad_step=1)
+    assert not rollout.exit_clean.requires_grad
+    expected = rollout.exit_noisy * (1 - FEW_STEP_SIGMAS[1] * 0.3)
+    torch.testing.assert_close(rollout.exit_clean, expected)
+
+
+@torch.no_grad()
+def test_a_clip_at_once_is_the_ode_of_the_bidirectional_pass(model):
+    conditions, sigmas = make_conditions(2, frames=5), [1.0, 0.7, 0.3, 0.0]
+    clip = generate_clip(model, conditions, sigmas, 0.0, seeded(1, 2))
+    latents = seeded(1, 2)(conditions.motion.shape)
+    for sigma, lower in zip(sigmas, sigmas[1:], strict=False):
+        joined = torch.cat([latents, conditions.motion, conditions.image], dim=1)
+        timestep = torch.full((2,), 1000 * sigma)
+        (velocity,) = model(joined, timestep, conditions.text, conditions.image_tokens, return_dict=False)
+        latents = latents + (lower - sigma) * velocity
+    torch.testing.assert_close(clip, latents, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_given_first_latent_stays_and_is_told_as_clean(model, monkeypatch):
+    conditions, reference = make_conditions(1, frames=4), torch.randn(1, CHANNELS, 1, SIZE, SIZE)
+    seen, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda *a, **k: seen.append(a) or forward(*a, **k))
+    clip = generate_clip(model, conditions, FEW_STEP_SIGMAS, 1.0, seeded(1), reference)
+    assert torch.equal(clip[:, :, :1], reference)
+    for (joined, timestep, *_), sigma in zip(seen, FEW_STEP_SIGMAS, strict=False):
+        assert torch.equal(joined[:, :CHANNELS, :1], reference)
+        torch.testing.assert_close(timestep, 1000 * torch.tensor([[0.0, sigma, sigma, sigma]]))
+    assert not torch.equal(clip, generate_clip(model, conditions, FEW_STEP_SIGMAS, 0.0, seeded(1), reference))

@@ -7,13 +7,15 @@ import pytest
 import yaml
 
 from training.config import config_lines, parse_config
+from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
 from training.precompute import PrecomputeConfig
 from training.train_vae import VAEConfig
 
 
 PRESETS = sorted((Path(__file__).resolve().parents[2] / "training" / "configs").glob("*.yaml"))
-STAGES = {"vae": VAEConfig, "finetune": FinetuneConfig, "causal": FinetuneConfig}
+STAGES = {"vae": VAEConfig, "finetune": FinetuneConfig, "causal": FinetuneConfig, "distill": DistillConfig}
+REQUIRED = {FinetuneConfig: ["--vae", "v", "--data", "d"], DistillConfig: ["--init_from", "s", "--teacher", "t"]}
 
 
 @dataclass
@@ -74,7 +76,7 @@ def test_kept_configuration_can_be_run_again(tmp_path):
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_parses(path):
     stage = STAGES[path.stem.split("_")[0]]
-    options = ["--output_dir", "runs/a"] + (["--data", "d", "--vae", "v"] if stage is FinetuneConfig else [])
+    options = ["--output_dir", "runs/a", *REQUIRED.get(stage, [])]
     config = parse_config(stage, [str(path), *options])
     values = yaml.safe_load(path.read_text())
     assert all(type(values[name])(getattr(config, name)) == values[name] for name in values)
@@ -100,6 +102,6 @@ def test_settings_that_contradict_each_other(stage, settings, message):
         stage(output_dir="runs/a", **settings)
 
 
-@pytest.mark.parametrize("stage", [FinetuneConfig, VAEConfig, PrecomputeConfig])
+@pytest.mark.parametrize("stage", [FinetuneConfig, VAEConfig, PrecomputeConfig, DistillConfig])
 def test_every_field_is_explained(stage):
     assert all(f.metadata.get("help") for f in stage.__dataclass_fields__.values())

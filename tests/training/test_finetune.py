@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions
 from pipelines import ARDragPipeline
-from training import finetune
-from training.finetune import FinetuneConfig, blank_motion, draw_step, main
+from training import finetune, runtime
+from training.conditions import blank_motion
+from training.finetune import FinetuneConfig, draw_step, main
 from training.runtime import RunLog
 
 
@@ -174,7 +175,7 @@ def test_what_is_pushed_is_what_was_exported(configure, monkeypatch):
         def upload_folder(self, **options):
             pushed.append(options)
 
-    monkeypatch.setattr(finetune, "HfApi", Api)
+    monkeypatch.setattr(runtime, "HfApi", Api)
     config = configure(steps=1, push_to_hub=True, hub_model_id="you/drag")
     main(config)
     assert pushed == [{"repo_id": "you/drag", "folder_path": Path(config.output_dir) / "pipeline"}]

@@ -1,16 +1,18 @@
 """The tools of every loop: generators by step, a log that tells one story, states whole or not at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
 from PIL import Image
 
 from pipelines.video import to_frames
 from training import runtime
-from training.runtime import RunLog, contact_sheet, load_state, require_finite, save_state, step_generator
+from training.runtime import RunLog, averaged, contact_sheet, load_state, require_finite, save_state, step_generator
 
 
 def test_generators_depend_on_seed_step_and_rank_alone():
@@ -89,6 +91,41 @@ def test_a_crash_leaves_the_old_state(tmp_path, prepared, monkeypatch, place):
     assert load_state(accelerator, tmp_path) == 7 and torch.equal(model.weight, weight)
     save_state(accelerator, tmp_path, 11)
     assert load_state(accelerator, tmp_path) == 11
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
+def test_a_full_disk_leaves_the_old_state_and_says_what_to_do(tmp_path, prepared, monkeypatch, error):
+    accelerator, model = prepared
+    save_state(accelerator, tmp_path, 7)
+    weight = model.weight.detach().clone()
+
+    def full(folder):
+        Path(folder).mkdir()
+        (Path(folder) / "half").write_text("half a file")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerator, "save_state", full)
+        torch.nn.init.zeros_(model.weight)
+        with pytest.raises(
+            OSError, match="state of step 9 cannot be written .* the last whole state is intact. Make room"
+        ):
+            save_state(accelerator, tmp_path, 9)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert load_state(accelerator, tmp_path) == 7 and torch.equal(model.weight, weight)
+
+
+def test_averages_are_there_within_only():
+    layer = torch.nn.Linear(2, 2)
+    ema = EMAModel(list(layer.parameters()), decay=0.5)
+    first = layer.weight.detach().clone()
+    ema.step(list(layer.parameters()))
+    torch.nn.init.zeros_(layer.weight)
+    ema.step(list(layer.parameters()))
+    with pytest.raises(KeyboardInterrupt), averaged(ema, list(layer.parameters())):
+        assert 0 < layer.weight.abs().sum() < first.abs().sum()
+        raise KeyboardInterrupt
+    assert (layer.weight == 0).all()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

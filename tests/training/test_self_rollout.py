@@ -3,33 +3,13 @@
 import pytest
 import torch
 
-from ardrag.conditioning import Conditions, image_slot
+from ardrag.conditioning import Conditions
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
-from ardrag.transformer import CausalWanTransformer
 from training.self_rollout import chunk_edges, replay, self_rollout
 
 
 SIGMAS = [1.0, 0.755, 0.522, 0.0]
-CHANNELS, SIDE = 4, 4
-
-
-def make_transformer(chunk_frames=1, **changes):
-    """Five latents of window at most two: eviction begins early."""
-    torch.manual_seed(0)
-    layout = {"latents": CHANNELS, "motion": CHANNELS, "image": CHANNELS}
-    settings = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 32, "freq_dim": 16}
-    settings |= {"in_channels": 3 * CHANNELS, "out_channels": CHANNELS, "text_dim": 8, "image_dim": 6}
-    settings |= {"added_kv_proj_dim": 24, "input_layout": layout, "image_context": "first", "window_frames": 2}
-    return CausalWanTransformer(**{**settings, "chunk_frames": chunk_frames, **changes})
-
-
-def make_conditions(num_latents, batch=2, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    motion, noise = torch.randn(2, batch, CHANNELS, num_latents, SIDE, SIDE, generator=generator)
-    reference = torch.randn(batch, CHANNELS, 1, SIDE, SIDE, generator=generator)
-    text, tokens = torch.randn(batch, 5, 8, generator=generator), torch.randn(batch, 3, 6, generator=generator)
-    return Conditions(motion, image_slot(reference, noise), text, tokens), reference
 
 
 def noise_of(*seeds):
@@ -39,7 +19,7 @@ def noise_of(*seeds):
 @pytest.mark.parametrize("exit_step", range(3))
 @pytest.mark.parametrize(("chunk_frames", "given"), [(1, True), (1, False), (3, True), (3, False)])
 @torch.no_grad()
-def test_replay_computes_what_the_cache_computed(chunk_frames, given, exit_step):
+def test_replay_computes_what_the_cache_computed(make_transformer, make_conditions, chunk_frames, given, exit_step):
     """A collapsed rollout is made of the very predictions that the replay repeats; far beyond eviction."""
     model = make_transformer(chunk_frames)
     conditions, reference = make_conditions(12 + given)
@@ -50,7 +30,7 @@ def test_replay_computes_what_the_cache_computed(chunk_frames, given, exit_step)
 
 
 @torch.no_grad()
-def test_collapse_at_the_last_step_is_the_rollout():
+def test_collapse_at_the_last_step_is_the_rollout(make_transformer, make_conditions):
     model = make_transformer()
     conditions, reference = make_conditions(5)
     whole, collapsed = (
@@ -63,7 +43,7 @@ def test_collapse_at_the_last_step_is_the_rollout():
 
 @torch.no_grad()
 @pytest.mark.parametrize("exit_step", [0, 1])
-def test_earlier_exit_steps_tell_the_two_updates_apart(exit_step):
+def test_earlier_exit_steps_tell_the_two_updates_apart(make_transformer, make_conditions, exit_step):
     """Same noise, same first chunk up to the exit step; what becomes history, and all that follows, differs."""
     model = make_transformer()
     conditions, reference = make_conditions(4)
@@ -138,7 +118,9 @@ class FunctionalCache(KVCache):
 
 
 @pytest.mark.parametrize("exit_step", range(3))
-def test_gradient_of_the_replay_is_that_of_the_exit_step_through_the_cache(exit_step):
+def test_gradient_of_the_replay_is_that_of_the_exit_step_through_the_cache(
+    make_transformer, make_conditions, exit_step
+):
     model = make_transformer()
     conditions, reference = make_conditions(6)
     rollout = self_rollout(model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference, exit_step)
@@ -147,7 +129,7 @@ def test_gradient_of_the_replay_is_that_of_the_exit_step_through_the_cache(exit_
     replayed = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
 
-    cache = model.new_cache(2, SIDE, SIDE)
+    cache = model.new_cache(2, *reference.shape[3:])
     cache.__class__ = FunctionalCache
     write_cache(model, reference, conditions.chunk(0, 1), cache)
     noise, loss = noise_of(3, 4), 0.0
@@ -165,7 +147,7 @@ def test_gradient_of_the_replay_is_that_of_the_exit_step_through_the_cache(exit_
         )
 
 
-def test_recomputed_activations_change_no_gradient():
+def test_recomputed_activations_change_no_gradient(make_transformer, make_conditions):
     model = make_transformer()
     conditions, reference = make_conditions(6)
     rollout = self_rollout(model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference, 1)
@@ -179,7 +161,7 @@ def test_recomputed_activations_change_no_gradient():
     assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_nothing_in_a_rollout_has_a_gradient():
+def test_nothing_in_a_rollout_has_a_gradient(make_transformer, make_conditions):
     model = make_transformer().requires_grad_(True)
     conditions, reference = make_conditions(3)
     rollout = self_rollout(model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference, 1)
@@ -187,7 +169,7 @@ def test_nothing_in_a_rollout_has_a_gradient():
 
 
 @torch.no_grad()
-def test_a_clip_does_not_depend_on_its_batch():
+def test_a_clip_does_not_depend_on_its_batch(make_transformer, make_conditions):
     model = make_transformer()
     conditions, reference = make_conditions(5)
     both = self_rollout(model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference).latents

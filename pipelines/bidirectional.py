@@ -1,0 +1,60 @@
+"""A whole clip at once, every latent looking at every other: the teacher of stage 2, and the rival in every table.
+
+A pipeline is causal; its weights may still be those of a bidirectional model (stage 1). This runs them as such: no
+first frame before the last step, the control of the whole clip needed at the start.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ardrag.conditioning import Conditions, image_slot
+from ardrag.flow import FewStepScheduler
+from ardrag.rollout import GeneratorNoise, generate_clip, seeded_generator
+from ardrag.streaming_vae import StreamingVAE
+from ardrag.tracks import Tracks
+from pipelines.image_input import check_image, fit_image
+from pipelines.pipeline_ardrag import ARDragPipeline
+from pipelines.video import to_frames
+
+
+@torch.no_grad()
+def generate_bidirectional(
+    pipeline: ARDragPipeline,
+    image: Image.Image,
+    prompt: str = "",
+    tracks: Tracks | None = None,
+    num_frames: int | None = None,
+    num_inference_steps: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Generate a clip with all latents at once by the flow ODE; uint8 ``[T, H, W, 3]``.
+
+    Args are those of `ARDragPipeline.stream`; ``num_inference_steps`` counts steps of the whole clip.
+
+    Raises:
+        ValueError: naming the argument and the remedy.
+    """
+    length = pipeline.clip_length(tracks, num_frames)
+    height, width = pipeline.size_for(check_image(image), None, None)
+    pipeline.check_inputs(tracks, length, height, width, num_inference_steps)
+    scheduler: FewStepScheduler = pipeline.scheduler
+    steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+    fitted = fit_image(image, height, width)
+    reference = pipeline.encode_reference(fitted)
+    vae = StreamingVAE(pipeline.vae)
+    control = tracks if tracks is not None else Tracks.empty(length)
+    heat = control.heatmap(height, width, frames=range(length)) * 2 - 1
+    motion = vae.encode(heat.to(reference).expand(1, 3, -1, -1, -1))
+    noise = GeneratorNoise([seeded_generator(seed)], reference.device, reference.dtype)
+    conditions = Conditions(
+        motion,
+        image_slot(reference, noise(motion.shape)),
+        pipeline.encode_prompt([prompt]),
+        pipeline.encode_image(fitted),
+    )
+    given = reference if scheduler.config.first_frame == "encode" else None
+    latents = generate_clip(pipeline.transformer, conditions, scheduler.schedule(steps), 0.0, noise, given)
+    return to_frames(vae.decode(latents)[0])

@@ -1,0 +1,238 @@
+"""Stage 2 on a tiny model by its own command: who learns and who does not, exact resume, two processes as one."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from safetensors.torch import load_file
+
+from pipelines import ARDragPipeline
+from training import distill
+from training.config import config_lines
+from training.data import LatentPool, load_latents
+from training.distill import DistillConfig, assemble, draw_exit_step, draw_step, main, roll_out, solver_sigmas
+from training.runtime import RunLog, step_generator
+
+
+ROOT = Path(__file__).parents[2]
+SIGMAS = [1.0, 0.6, 0.3, 0.0]
+
+
+@pytest.fixture(scope="module")
+def inputs(pipeline, tmp_path_factory):
+    """Folders of a pipeline, student and teacher in one, and of precomputed latents."""
+    folder = tmp_path_factory.mktemp("distill")
+    pipeline.save_pretrained(folder / "pipeline")
+    generator = np.random.default_rng(0)
+    rows = {
+        "latents": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
+        "motion": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
+        "reference": generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8).tolist(),
+        "caption": [f"a star moves {way}" for way in ("up", "down", "left", "right", "around", "away")],
+    }
+    Dataset.from_dict(rows).save_to_disk(folder / "latents")
+    return folder
+
+
+@pytest.fixture
+def configure(inputs, tmp_path):
+    def configure(name="run", **changes):
+        settings = {"init_from": str(inputs / "pipeline"), "teacher": str(inputs / "pipeline"), "sigmas": SIGMAS}
+        settings |= {"data": [str(inputs / "latents")], "num_latents": 4, "steps": 4, "batch_size": 2, "warmup": 1}
+        settings |= {"critic_updates": 2, "log_every": 1, "save_every": 2, "validate": False}
+        settings |= {"text_guidance": 1.0, "motion_guidance": 0.5}
+        return DistillConfig(output_dir=str(tmp_path / name), **{**settings, **changes})
+
+    return configure
+
+
+def weights_of(config, file="pipeline/transformer/diffusion_pytorch_model.safetensors"):
+    return load_file(Path(config.output_dir) / file)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def scene_of(config, step=0, ode=False):
+    cast = assemble(config, torch.device("cpu"), 32)
+    generator = step_generator(config.seed, step)
+    batch = LatentPool(load_latents(config.data)).draw(config.batch_size, generator, config.num_latents)
+    draws = draw_step(batch, config, generator)
+    return cast, roll_out(cast, batch, draws, config, draw_exit_step(config, step), ode)
+
+
+def test_only_the_student_learns_from_its_loss(configure):
+    config = configure(gan_weight=1.0)
+    cast, scene = scene_of(config)
+    cast.critic.requires_grad_(False)
+    loss, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, config)
+    loss.backward()
+    moved = [name for name, p in cast.student.transformer.named_parameters() if p.grad is not None and p.grad.any()]
+    assert len(moved) > 20
+    still = [cast.teacher.transformer, cast.critic, cast.start, cast.student.vae, cast.student.text_encoder]
+    assert all(p.grad is None for part in still for p in part.parameters())
+    assert set(metrics) == {"dmd/gradient", "gan/generator", "data/distance"}
+
+
+def test_only_the_critic_learns_from_its_loss(configure):
+    config = configure()
+    cast, scene = scene_of(config)
+    loss, metrics = distill.critic_loss(cast.critic, scene, config)
+    loss.backward()
+    assert all(p.grad is None for p in cast.student.transformer.parameters())
+    assert all(p.grad is not None for p in cast.critic.heads.parameters())
+    assert set(metrics) == {"critic/flow_matching", "gan/discriminator", "gan/accuracy"}
+
+
+def test_no_distribution_gradient_while_the_critic_is_the_teacher(configure):
+    """At the start the critic is a copy of the teacher: without guidance there is nothing to match."""
+    config = configure(text_guidance=0.0, motion_guidance=0.0)
+    cast, scene = scene_of(config)
+    _, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, config)
+    assert metrics["dmd/gradient"] == 0
+    _, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, configure())
+    assert metrics["dmd/gradient"] > 0
+
+
+def test_weights_scale_their_losses(configure):
+    config = configure(dmd_weight=0.0, gan_weight=0.0, data_weight=2.0)
+    cast, scene = scene_of(config)
+    loss, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, config)
+    learned = scene.rollout.exit_clean[:, :, 1:] - scene.batch.latents[:, :, 1:]
+    assert metrics["data/distance"] == pytest.approx(learned.square().mean().item(), rel=1e-4)
+    assert loss.item() == pytest.approx(2 * metrics["data/distance"], rel=1e-6)
+
+
+def test_every_exit_step_is_visited_alike(configure):
+    steps = [draw_exit_step(configure(), step) for step in range(600)]
+    for exit_step in range(3):
+        assert steps.count(exit_step) == pytest.approx(200, abs=45)
+    assert steps == [draw_exit_step(configure("elsewhere"), step) for step in range(600)]
+
+
+def test_ode_regression_aims_at_the_end_of_the_trajectory(configure):
+    config = configure(ode_steps=2, ode_solver_steps=6)
+    sigmas = solver_sigmas(config)
+    assert set(SIGMAS) < set(sigmas) and len(sigmas) > 7 and sigmas == sorted(sigmas, reverse=True)
+    cast, scene = scene_of(config, ode=True)
+    assert float(scene.rollout.exit_sigmas[0, 1]) == pytest.approx(SIGMAS[draw_exit_step(config, 0)])
+    loss, _ = distill.regression_loss(distill.Generator(cast.student.transformer), cast, scene)
+    clean = scene.rollout.exit_clean - scene.rollout.latents
+    assert loss.item() == pytest.approx(clean[:, :, 1:].square().mean().item(), rel=1e-3)
+
+
+VARIANTS = {
+    "ardrag": {},
+    "ode start, accumulated": {"ode_steps": 1, "ode_solver_steps": 4, "gradient_accumulation_steps": 2},
+    "self forcing": {"cache_update": "collapse", "chunk_frames": 3},
+    "generated first frame": {"first_frame": "generate", "eta": 0.5, "gradient_checkpointing": True},
+}
+
+
+def stop_after(monkeypatch, step):
+    """Stop the run in the middle of `step`, as a power cut would."""
+    check = distill.require_finite
+
+    def stop(loss, now):
+        check(loss, now)
+        if now == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill, "require_finite", stop)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, changes):
+    whole, parts = configure("whole", **changes), configure("parts", **changes)
+    main(whole)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            main(parts)
+    main(parts)
+    for file in ("state/model.safetensors", "state/model_1.safetensors"):
+        assert same(weights_of(whole, file), weights_of(parts, file)), file
+    assert same(weights_of(whole), weights_of(parts))
+    rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
+    assert [row["step"] for row in rows[1]] == [0, 1, 2, 3]
+    for one, other in zip(*rows, strict=True):
+        assert {**one, "time/hours": 0} == {**other, "time/hours": 0}
+
+
+def test_what_is_exported_runs_as_it_was_trained(configure, picture):
+    config = configure(steps=2, chunk_frames=3, cache_update="collapse", eta=0.5)
+    main(config)
+    loaded = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
+    kept = loaded.scheduler.config
+    assert (kept.sigmas, kept.num_inference_steps, kept.eta, kept.first_frame) == (SIGMAS, 3, 0.5, "encode")
+    assert loaded.transformer.config.chunk_frames == 3
+    assert [len(frames) for frames in loaded.stream(picture, num_frames=13)] == [1, 12]
+    assert set(RunLog(Path(config.output_dir), 99).rows()[0]) >= {"student/gradient_norm", "critic/gradient_norm"}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
+    spoiled, calls = distill.critic_loss, []
+
+    def spoil(*arguments):
+        calls.append(1)
+        loss, metrics = spoiled(*arguments)
+        return (loss * float("nan") if len(calls) == 4 else loss), metrics
+
+    monkeypatch.setattr(distill, "critic_loss", spoil)
+    config = configure()
+    with pytest.raises(FloatingPointError, match="at step 3; the last saved state is intact"):
+        main(config)
+    assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
+
+
+def test_two_processes_make_the_update_of_one(configure, tmp_path):
+    """Two ranks with one batch each are one rank that accumulates both (gloo; the sums are taken in another order)."""
+    one, two = configure("one", gradient_accumulation_steps=2), configure("two")
+    main(one)
+    (tmp_path / "two.yaml").write_text(config_lines(two))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, "training.distill", str(tmp_path / "two.yaml")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for file in ("state/model.safetensors", "state/model_1.safetensors"):
+        for name, value in weights_of(one, file).items():
+            torch.testing.assert_close(weights_of(two, file)[name], value, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cache_update": "none"}, "cache_update: 'none' is unknown; use rollout or collapse"),
+        ({"chunk_frames": 2}, "num_latents: 4 is not 1 given and whole chunks of 2; use 3 or 5"),
+        ({"critic_updates": 0}, "critic_updates: 0 is not positive"),
+        ({"eta": 2.0}, "eta: 2.0 is outside"),
+        ({"first_frame": "guess"}, "first_frame: 'guess' is unknown"),
+        ({"sigmas": [1.0, 0.5]}, "sigmas: .* must fall strictly from 1 to 0"),
+        ({"push_to_hub": True}, "hub_model_id: --push_to_hub needs the repository"),
+    ],
+)
+def test_settings_that_contradict_each_other(configure, changes, message):
+    with pytest.raises(ValueError, match=message):
+        configure(**changes)
+
+
+def test_kept_configuration_is_the_configuration(configure):
+    config = configure(steps=1)
+    main(config)
+    assert yaml.safe_load((Path(config.output_dir) / "config.yaml").read_text()) == asdict(config)
