@@ -7,6 +7,8 @@ the distance between that place and the drawn path.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -88,20 +90,56 @@ def unhidden(sprites: tuple[Sprite, ...], height: int, width: int, num_frames: i
     return (_planes(ends[0]) - _planes(ends[1]))[:, 0]
 
 
-def path_errors(clip: SpriteClip, frames: Pixels) -> Float:
-    """Distance in pixels between each drawn path and the sprite that should follow it, ``[T, P]``.
+def sprite_centres(clip: SpriteClip, frames: Pixels) -> Float:
+    """Where each sprite that should move is in ``frames``, ``[T, P, 2]`` as ``(x, y)`` in pixels, by `locate`.
 
-    NaN where the tracked point is not visible. Only the first ``len(frames)`` frames of the clip are looked at.
+    Only the first ``len(frames)`` frames of the clip are looked at.
     """
     length, height, width = frames.shape[:3]
     columns = []
-    for p, mover in enumerate(clip.movers):
+    for mover in clip.movers:
         sprite, behind, front = clip.sprites[mover], clip.sprites[:mover], clip.sprites[mover + 1 :]
         scene = render(behind + front, clip.background / np.float32(255), length)
-        found = locate(frames, scene, sprite.rgba, unhidden(front, height, width, length))
-        distance = np.linalg.norm(found + np.array(sprite.grab, np.float32) - clip.xy[:length, p], axis=-1)
-        columns.append(np.where(clip.visible[:length, p], distance, np.nan))
-    return np.stack(columns, axis=1).astype(np.float32)
+        columns.append(locate(frames, scene, sprite.rgba, unhidden(front, height, width, length)))
+    return np.stack(columns, axis=1)
+
+
+def path_errors(clip: SpriteClip, frames: Pixels, centres: Float | None = None) -> Float:
+    """Distance in pixels between each drawn path and the sprite that should follow it, ``[T, P]``.
+
+    NaN where the tracked point is not visible. ``centres`` are those of `sprite_centres`, if they are known already.
+    """
+    length = len(frames)
+    found = sprite_centres(clip, frames) if centres is None else centres
+    grabs = np.array([clip.sprites[mover].grab for mover in clip.movers], np.float32)
+    distance = np.linalg.norm(found + grabs - clip.xy[:length], axis=-1)
+    return np.where(clip.visible[:length], distance, np.nan).astype(np.float32)
+
+
+def colour_errors(clip: SpriteClip, frames: Pixels, centres: Float, reach: int = 2) -> Float:
+    """Mean absolute difference (of 255) of a sprite's colour where it was found from the true one, ``[T, P]``.
+
+    Colours are means over ``2 * reach + 1`` pixels square around the centre. NaN where the tracked point is not
+    visible or the true sprite's centre is hidden or off the picture.
+    """
+    columns = []
+    for p, mover in enumerate(clip.movers):
+        sprite, front = clip.sprites[mover], clip.sprites[mover + 1 :]
+        open_view = unhidden(front, frames.shape[1], frames.shape[2], len(frames)).numpy()
+        rows = []
+        for t, frame in enumerate(frames):
+            shown = _patch(open_view[t][..., None], sprite.xy[t], reach)
+            known = clip.visible[t, p] and shown.size and shown.min() > 0.99
+            pair = [_patch(*view, reach) for view in ((frame, centres[t, p]), (clip.frames[t], sprite.xy[t]))]
+            known = known and all(patch.size for patch in pair)
+            rows.append(np.abs(np.subtract(*(patch.mean((0, 1)) for patch in pair))).mean() if known else np.nan)
+        columns.append(rows)
+    return np.array(columns, np.float32).T
+
+
+def _patch(picture: npt.NDArray[Any], centre: npt.NDArray[Any], reach: int) -> npt.NDArray[Any]:
+    x, y = (int(value) for value in centre)
+    return picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].astype(np.float64)
 
 
 def background_psnr(clip: SpriteClip, frames: Pixels) -> Float:

@@ -101,7 +101,7 @@ def markdown(summary: dict[str, Any], settings: dict[str, Any], record: dict[str
         "best, mean over visible points of all frames after the first. The control is driven by another clip's "
         "tracks and measured against its own path. Means over clips with 95 % bootstrap intervals.",
         "",
-        *_table(["target", "wanted", "measured", "met"], [_target_cells(row) for row in summary["targets"]]),
+        *table(["target", "wanted", "measured", "met"], [_target_cells(row) for row in summary["targets"]]),
         "",
         *_variant_table(summary),
         "",
@@ -118,19 +118,21 @@ def _variant_table(summary: dict[str, Any]) -> list[str]:
     header = ["video", "path error, px", *(f"at latent {latent}" for latent in LATENTS)]
     header.append(f"background PSNR at latent {PSNR_LATENT}, dB")
     found = summary["variants"]
-    rows = [[label, *(_cell(found[name][metric]) for metric in METRICS)] for name, label in VARIANTS.items()]
-    ratio = f"The control is {_cell(summary['control_ratio'])} times as far off the path as the generated video."
-    return [*_table(header, rows), "", ratio]
+    rows = [[label, *(interval_cell(found[name][metric]) for metric in METRICS)] for name, label in VARIANTS.items()]
+    ratio = (
+        f"The control is {interval_cell(summary['control_ratio'])} times as far off the path as the generated video."
+    )
+    return [*table(header, rows), "", ratio]
 
 
 def _category_table(summary: dict[str, Any]) -> list[str]:
     shown = ("generated", "shuffled", "truth")
     header = ["category (path error, px)", "clips", *shown]
     rows = [
-        [name, str(found["clips"]), *(_cell(found[variant]) for variant in shown)]
+        [name, str(found["clips"]), *(interval_cell(found[variant]) for variant in shown)]
         for name, found in summary["categories"].items()
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _target_cells(row: dict[str, Any]) -> list[str]:
@@ -138,14 +140,16 @@ def _target_cells(row: dict[str, Any]) -> list[str]:
     return [row["name"], f"{row['target']:g}", measured, "yes" if row["met"] else "no"]
 
 
-def _cell(found: dict[str, float] | None) -> str:
+def interval_cell(found: dict[str, float] | None) -> str:
+    """Mean and interval as a cell of a table; a dash where nothing was measured."""
     if found is None:
         return "-"
     interval = Interval(found["mean"], found["low"], found["high"])
     return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table, line by line."""
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 
 

@@ -17,7 +17,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,20 +122,22 @@ def measure(clip: SpriteClip, frames: Pixels, temporal_factor: int = 4) -> dict[
     frames that end with ``temporal_factor * m``.
     """
     errors = path_errors(clip, frames)
-    found = {"path_error": _mean(errors[1:])}
+    found = {"path_error": mean_of(errors[1:])}
     for latent in LATENTS:
-        found[f"path_error_latent_{latent}"] = _mean(errors[_pixel_frames(latent, temporal_factor)])
-    compared = frames[_pixel_frames(PSNR_LATENT, temporal_factor)]
+        found[f"path_error_latent_{latent}"] = mean_of(errors[pixel_frames(latent, temporal_factor)])
+    compared = frames[pixel_frames(PSNR_LATENT, temporal_factor)]
     has_background = len(compared) > 0 and bool(clip.untouched.any())
-    found["background_psnr"] = _mean(background_psnr(clip, compared)) if has_background else None
+    found["background_psnr"] = mean_of(background_psnr(clip, compared)) if has_background else None
     return found
 
 
-def _pixel_frames(latent: int, temporal_factor: int) -> slice:
+def pixel_frames(latent: int, temporal_factor: int) -> slice:
+    """Pixel frames of one latent frame after the first."""
     return slice(temporal_factor * (latent - 1) + 1, temporal_factor * latent + 1)
 
 
-def _mean(values: np.ndarray) -> float | None:
+def mean_of(values: np.ndarray) -> float | None:
+    """Mean of what could be measured, None where nothing could."""
     known = values[np.isfinite(values)]
     return float(known.mean(dtype=np.float64)) if known.size else None
 
@@ -171,15 +173,21 @@ def categories_of(clip: SpriteClip) -> list[str]:
 
 def run_key(config: SuiteConfig) -> str:
     """Key of finished clips: model files, the code that makes and measures a clip, settings, and torch."""
-    model = sorted(path for path in model_folder(config.model).rglob("*") if path.suffix in MODEL_FILES)
+    settings = [config.steps, config.num_frames, config.seed, config.device, torch.__version__]
+    digest = hashlib.sha256(source_digest(model_folder(config.model)).encode())
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()[:16]
+
+
+def source_digest(model: Path, more: Sequence[Path] = ()) -> str:
+    """Digest of a model's files and of the code that makes and measures its clips."""
+    files = sorted(path for path in model.rglob("*") if path.suffix in MODEL_FILES)
     ours = [module for name, module in sys.modules.items() if name.split(".")[0] in ("ardrag", "pipelines")]
     code = sorted({str(module.__file__) for module in ours if getattr(module, "__file__", None)} | {__file__})
     digest = hashlib.sha256()
-    for path in [*model, *map(Path, code)]:
+    for path in [*files, *map(Path, code), *more]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    settings = [config.steps, config.num_frames, config.seed, config.device, torch.__version__]
-    digest.update(json.dumps(settings).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 class RowCache:
@@ -222,10 +230,20 @@ def rows_of(config: SuiteConfig, pipeline: ARDragPipeline, indices: Sequence[int
     if config.workers == 1 or len(indices) < 2:
         yield from (clip_row(pipeline, config, index) for index in indices)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(config.workers, context, initializer=_start_worker, initargs=(config,))
+    yield from in_processes(_work, indices, config.workers, _start_worker, (config,))
+
+
+def in_processes(
+    work: Callable[[int], Row],
+    indices: Sequence[int],
+    workers: int,
+    start: Callable[..., None],
+    given: tuple[Any, ...],
+) -> Iterator[Row]:
+    """``work(index)`` in several processes that each begin with ``start(*given)``, as the results come."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start, initargs=given)
     try:
-        for done in as_completed([pool.submit(_work, index) for index in indices]):
+        for done in as_completed([pool.submit(work, index) for index in indices]):
             yield done.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
