@@ -96,7 +96,7 @@ class DistillConfig:
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
     mixed_precision: str = field(default="no", metadata={"help": "bf16 runs everything but the rollout in half."})
     seed: int = field(default=0, metadata={"help": "Seed of data order and noise."})
-    log_every: int = field(default=10, metadata={"help": "Steps between log rows."})
+    log_every: int = field(default=10, metadata={"help": "Updates of the student between log rows."})
     save_every: int = field(default=100, metadata={"help": "Steps between saved states, pipelines and sheets."})
     validate: bool = field(default=True, metadata={"help": "Draw sheets at every save."})
     push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
@@ -357,7 +357,7 @@ def main(config: DistillConfig) -> None:
             schedule.step()
         if learns:
             ema.step(list(cast.student.transformer.parameters()))
-        if step % config.log_every == 0 and accelerator.is_main_process:
+        if learns and step // config.critic_updates % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             save_state(accelerator, folder, step + 1)

@@ -163,7 +163,7 @@ def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, changes
         assert same(weights_of(whole, file), weights_of(parts, file)), file
     assert same(weights_of(whole), weights_of(parts))
     rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
-    assert [row["step"] for row in rows[1]] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows[1]] == [0, 2]
     for one, other in zip(*rows, strict=True):
         assert {**one, "time/hours": 0} == {**other, "time/hours": 0}
 
