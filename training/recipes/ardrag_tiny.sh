@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a model like ardrag-tiny from nothing: VAE, latents, teacher, causal student, benchmark. Run from the repository root.
+# Makes a model like ardrag-tiny from nothing: VAE, latents, teacher, causal student, distillation, benchmark.
 #
 #   bash training/recipes/ardrag_tiny.sh cpu     # a few hours on two cores: the parts that the bundled checkpoint had
 #   bash training/recipes/ardrag_tiny.sh gpu     # ten times the clips and steps, meant for one large GPU
@@ -13,11 +13,13 @@ size="${1:-cpu}"
 runs="${RUNS:-runs/ardrag-tiny}"
 case "$size" in
   debug) vae="--steps 4 --clip_start 2 --pool_clips 4 --save_every 4"; long="--steps 2 --pool_clips 4 --save_every 2"
-         clips=8; tune="--steps 2 --batch_size 2 --save_every 2 --validate false"; bench="--num_clips 2" ;;
-  cpu)   vae=""; long=""; clips=1000; tune=""; bench="" ;;
+         clips=8; tune="--steps 2 --batch_size 2 --save_every 2 --validate false"; distill="$tune --critic_updates 1"
+         bench="--num_clips 2" ;;
+  cpu)   vae=""; long=""; clips=1500; tune=""; distill=""; bench="" ;;
   gpu)   vae="--steps 20000 --clip_start 6000 --batch_size 64 --clip_batch_size 8 --save_every 1000"
          long="--steps 8000 --clip_batch_size 8 --pool_clips 3000 --save_every 1000"
-         clips=20000; tune="--steps 20000 --batch_size 64 --save_every 1000"; bench="" ;;
+         clips=20000; tune="--steps 20000 --batch_size 64 --save_every 1000"
+         distill="--steps 6000 --batch_size 32 --critic_updates 5 --save_every 500"; bench="" ;;
   *) echo "size: '$size' is unknown; use debug, cpu or gpu" >&2; exit 2 ;;
 esac
 
@@ -38,11 +40,26 @@ stage finetune training/configs/finetune_tiny.yaml --vae "$runs/vae_long/vae" --
 say "causal start of the student"
 stage finetune training/configs/causal_tiny.yaml --init_from "$runs/teacher/pipeline" --data "$runs/latents" \
   --output_dir "$runs/student" $tune
+say "the student goes on from its own histories"
+stage finetune training/configs/causal_own_tiny.yaml --init_from "$runs/student/pipeline" --data "$runs/latents" \
+  --output_dir "$runs/student_own" $tune
+say "teacher of the distillation, on whole clips"
+stage finetune training/configs/finetune_tiny_teacher.yaml --init_from "$runs/student/pipeline" \
+  --data "$runs/latents" --output_dir "$runs/teacher_long" $tune
+for variant in tiny tiny_wo_self_rollout tiny_self_forcing; do
+  say "stage 2: $variant"
+  stage distill "training/configs/distill_$variant.yaml" --init_from "$runs/student_own/pipeline" \
+    --teacher "$runs/teacher_long/pipeline" --data "$runs/latents" --output_dir "$runs/distill_$variant" $distill
+done
 say "VAE, the decoder alone"
 stage train_vae training/configs/vae_tiny_decoder.yaml --init_from "$runs/vae_long/vae" \
   --output_dir "$runs/vae_decoder" $long
 say "checkpoint"
-stage export --pipeline "$runs/student/pipeline" --vae "$runs/vae_decoder/vae" --num_inference_steps 3 \
-  --output_dir "$runs/checkpoint"
+stage export --pipeline "$runs/distill_tiny/pipeline" --vae "$runs/vae_decoder/vae" --output_dir "$runs/checkpoint"
 say "benchmark"
 python -m eval.sprite_suite --model "$runs/checkpoint" --output_dir "$runs/benchmark" $bench
+say "the systems side by side"
+python -m eval.compare --output_dir "$runs/compare" $bench --systems "AR-Drag=$runs/distill_tiny/pipeline" \
+  "w/o Self-Rollout=$runs/distill_tiny_wo_self_rollout/pipeline" \
+  "Self-Forcing=$runs/distill_tiny_self_forcing/pipeline" "causal start=$runs/student_own/pipeline" \
+  "teacher=$runs/teacher_long/pipeline@24"
