@@ -1,0 +1,117 @@
+"""How much memory stage 2 needs on each GPU, from the shapes of a model alone (nothing is allocated).
+
+    python -m training.memory                                  # the 1.3B model, 21 latents of 480x368
+    python -m training.memory --transformer FOLDER --height 128 --width 128 --num_latents 9
+
+Bytes per parameter in mixed precision: a trained model has a float32 master copy (4), momentum and square of AdamW
+(8; 4 for matrices under Muon), a bfloat16 copy and its gradient (2 + 2); a frozen one 2; the average 4. Trained parts,
+their optimizers and the average are sharded over the GPUs, the frozen teacher too. Activations are those of one clip
+with every block recomputed: the input of each block, and once the inside of one block.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ardrag.transformer import CausalWanTransformer
+from training.config import parse_config
+from training.gan import Critic, head_layers
+from training.optim import split_parameters
+
+
+WAN_1_3B: dict[str, Any] = {
+    "num_attention_heads": 12,
+    "attention_head_dim": 128,
+    "in_channels": 48,
+    "out_channels": 16,
+    "ffn_dim": 8960,
+    "num_layers": 30,
+    "image_dim": 1280,
+    "added_kv_proj_dim": 1536,
+    "input_layout": {"latents": 16, "motion": 16, "image": 16},
+    "image_context": "first",
+}
+"""Wan2.1 1.3B with the image branch (1.56 billion parameters), in the layout of the public Fun-Control checkpoint."""
+INSIDE_A_BLOCK = 34
+"""Numbers per token and channel that one block keeps for its backward pass, feed-forward included (ffn about 6 D)."""
+GIB = 2**30
+
+
+@dataclass
+class MemoryConfig:
+    """What to plan for."""
+
+    transformer: str = field(default="", metadata={"help": "Folder of a transformer; default: the 1.3B model."})
+    height: int = field(default=480, metadata={"help": "Pixels."})
+    width: int = field(default=368, metadata={"help": "Pixels."})
+    num_latents: int = field(default=21, metadata={"help": "Latent frames per clip."})
+    batch_size: int = field(default=1, metadata={"help": "Clips per GPU."})
+    gpus: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "Numbers of GPUs to plan for."})
+    gradient_checkpointing: bool = field(default=True, metadata={"help": "Recompute activations."})
+
+
+def build_on_meta(config: MemoryConfig) -> CausalWanTransformer:
+    """The transformer without its weights."""
+    settings = CausalWanTransformer.load_config(config.transformer) if config.transformer else WAN_1_3B
+    with torch.device("meta"):
+        model: CausalWanTransformer = CausalWanTransformer.from_config(settings)
+    return model
+
+
+def trained_bytes(model: torch.nn.Module) -> int:
+    """Master copy, optimizer state, half-precision copy and gradient of a trained model."""
+    matrices, rest = (sum(p.numel() for p in part) for part in split_parameters(model.named_parameters()))
+    return matrices * (4 + 4 + 4) + rest * (4 + 8 + 4)
+
+
+def plan(config: MemoryConfig, gpus: int) -> dict[str, float]:
+    """GiB on each of ``gpus`` GPUs, part by part, and their sum."""
+    student = build_on_meta(config)
+    settings = student.config
+    with torch.device("meta"):
+        critic = Critic(build_on_meta(config), head_layers(settings.num_layers))
+    count = sum(p.numel() for p in student.parameters())
+    width = settings.num_attention_heads * settings.attention_head_dim
+    # 8 pixels are one latent in height and width, a patch of latents is one token.
+    tokens = math.prod(
+        side // (8 * patch) for side, patch in zip((config.height, config.width), settings.patch_size[1:], strict=True)
+    )
+    clip = config.batch_size * tokens * config.num_latents * width * 2
+    inside = INSIDE_A_BLOCK * clip
+    activations = (
+        settings.num_layers * clip + inside if config.gradient_checkpointing else settings.num_layers * inside
+    )
+    cache = settings.window_frames + settings.chunk_frames
+    parts = {
+        "student: weights, gradient, optimizer": trained_bytes(student) / gpus,
+        "critic with heads: weights, gradient, optimizer": trained_bytes(critic) / gpus,
+        "teacher, frozen": 2 * count / gpus,
+        "averaged student": 4 * count / gpus,
+        "activations of the replay": activations,
+        "history of the clip (keys, values)": 2 * settings.num_layers * clip,
+        "ring cache of the rollout": 2 * settings.num_layers * clip * cache / config.num_latents,
+        "one gathered model": 2 * count if gpus > 1 else 0,
+    }
+    found = {name: size / GIB for name, size in parts.items()}
+    return {**found, "sum": sum(found.values())}
+
+
+def main(config: MemoryConfig) -> None:
+    """Print the plan as a Markdown table."""
+    plans = [plan(config, gpus) for gpus in config.gpus]
+    count = sum(p.numel() for p in build_on_meta(config).parameters())
+    name = config.transformer or "1.3B"
+    size = f"{config.num_latents} latents of {config.height}x{config.width}"
+    print(f"{name}: {count / 1e6:.1f} M parameters, {size}, GiB\n")
+    print(f"| part | {' | '.join(f'{gpus} GPU' for gpus in config.gpus)} |")
+    print("|---" * (1 + len(plans)) + "|")
+    for part in plans[0]:
+        print(f"| {part} | {' | '.join(f'{found[part]:.2f}' for found in plans)} |")
+
+
+if __name__ == "__main__":
+    main(parse_config(MemoryConfig))
