@@ -64,12 +64,16 @@ class LucasKanadeTracker:
         window: side of the patch that is followed, pixels.
         levels: pyramid levels above the full picture.
         max_round_trip: pixels by which forward and backward may disagree; beyond, the point is lost and stays lost.
+        min_correlation: how alike the patches before and after must be; below, it is another patch.
     """
 
-    def __init__(self, window: int = 15, levels: int = 3, max_round_trip: float = 1.0) -> None:
-        if window < 5 or levels < 0 or max_round_trip <= 0:
-            raise ValueError("window, levels and max_round_trip: must be at least 5, at least 0 and positive")
-        self.window, self.levels, self.max_round_trip = window, levels, max_round_trip
+    def __init__(
+        self, window: int = 15, levels: int = 3, max_round_trip: float = 1.0, min_correlation: float = 0.6
+    ) -> None:
+        if window < 5 or levels < 0 or max_round_trip <= 0 or not -1 <= min_correlation <= 1:
+            raise ValueError("window, levels, max_round_trip, min_correlation: must be >= 5, >= 0, > 0, in -1..1")
+        self.window, self.levels = window, levels
+        self.max_round_trip, self.min_correlation = max_round_trip, min_correlation
 
     def track(self, video: Tensor, queries: Tensor) -> Trajectories:
         """See `PointTracker.track`."""
@@ -105,7 +109,8 @@ class LucasKanadeTracker:
             back, returned = self._flow(grey[after], grey[before], there)
             inside = ((there >= 0) & (there <= [width - 1, height - 1])).all(1)
             near = np.linalg.norm(back - place, axis=1) <= self.max_round_trip
-            alive = alive & found & returned & inside & near
+            alike = self._correlation(grey[before], place, grey[after], there) >= self.min_correlation
+            alive = alive & found & returned & inside & near & alike
             place = np.where(alive[:, None], there, place)
             xy[after, rows], visible[after, rows] = place, alive
 
@@ -119,6 +124,28 @@ class LucasKanadeTracker:
         starts = points[:, None].astype(np.float32)
         moved, status, _ = flow(one, other, starts, None, winSize=size, maxLevel=self.levels)
         return moved[:, 0], status[:, 0].astype(bool)
+
+    def _correlation(
+        self,
+        one: npt.NDArray[np.uint8],
+        points: npt.NDArray[np.float32],
+        other: npt.NDArray[np.uint8],
+        places: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float64]:
+        """Normalised correlation ``[N]`` of the patches around ``points`` and ``places``; 1 where both are flat."""
+        import cv2
+
+        found = []
+        for pair in zip(points, places, strict=True):
+            patches = [
+                cv2.getRectSubPix(grey, (self.window, self.window), (float(x), float(y))).astype(np.float64)
+                for grey, (x, y) in zip((one, other), pair, strict=True)
+            ]
+            first, second = (patch - patch.mean() for patch in patches)
+            # A grey level of spread is added to each, so that the noise of flat patches does not decide.
+            scale = np.sqrt((np.square(first).mean() + 1) * (np.square(second).mean() + 1))
+            found.append(((first * second).mean() + 1) / scale)
+        return np.array(found)
 
 
 class CoTracker:
