@@ -59,13 +59,14 @@ class GeneratorNoise:
 class ChunkRollout:
     """What one chunk went through.
 
-    ``latents`` is the clean chunk ``[B, C, F, H, W]``. ``exit_noisy`` and ``exit_clean`` are what the step asked for
-    (``grad_step``) was given and the clean prediction that it made, else None.
+    ``latents`` is the clean chunk ``[B, C, F, H, W]``. ``exit_noisy``, ``exit_clean`` and ``exit_next`` are what the
+    step asked for (``grad_step``) was given, the clean prediction that it made, and what it went on with, else None.
     """
 
     latents: Tensor
     exit_noisy: Tensor | None
     exit_clean: Tensor | None
+    exit_next: Tensor | None
 
 
 def predict_velocity(
@@ -153,7 +154,7 @@ def generate_chunk(
     rows, _, frames, height, width = conditions.motion.shape
     batch = rows if guidance_scale == 1 else rows // 2
     latents = noise((batch, transformer.config.out_channels, frames, height, width))
-    exit_noisy = exit_clean = None
+    exit_noisy = exit_clean = exit_next = None
     grad_allowed = torch.is_grad_enabled()
     for step, (sigma, next_sigma) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         with torch.set_grad_enabled(step == grad_step and grad_allowed):
@@ -166,7 +167,9 @@ def generate_chunk(
         latents = mean + std * noise(mean.shape) if std > 0 else mean
         if callback is not None:
             latents = callback(step, sigma, latents)
-    return ChunkRollout(latents, exit_noisy, exit_clean)
+        if step == grad_step:
+            exit_next = latents
+    return ChunkRollout(latents, exit_noisy, exit_clean, exit_next)
 
 
 def generate_clip(

@@ -38,15 +38,22 @@ class SelfRollout:
         latents: the history, what the cache was written from. Latent 0 is the reference where that was given.
         exit_noisy: what the exit step of each latent was given; the reference at a given latent 0.
         exit_clean: the clean prediction that the exit step made of it, likewise.
-        exit_sigmas: its noise level ``[B, F]``; 0 at a given latent 0, which nobody generated.
-        first_given: latent 0 was given.
+        exit_next: what the exit step went on with, likewise.
+        exit_steps: the exit step of each latent ``[F]``; -1 at a given latent 0, which nobody generated.
+        exit_sigmas: noise level of what it was given ``[B, F]``; 0 at a given latent 0.
     """
 
     latents: Tensor
     exit_noisy: Tensor
     exit_clean: Tensor
+    exit_next: Tensor
+    exit_steps: tuple[int, ...]
     exit_sigmas: Tensor
-    first_given: bool
+
+    @property
+    def first_given(self) -> bool:
+        """Latent 0 was given, not made."""
+        return self.exit_steps[0] < 0
 
 
 def chunk_edges(num_latents: int, chunk_frames: int, first_given: bool) -> list[tuple[int, int]]:
@@ -72,39 +79,73 @@ def self_rollout(
     eta: float,
     noise: Noise,
     reference: Tensor | None,
-    exit_step: int | None = None,
+    exit_step: int | Sequence[int] | None = None,
     cache_update: CacheUpdate = "rollout",
+    selective: bool = False,
 ) -> SelfRollout:
     """Generate a clip as a session would (Algorithm 1; Algorithm 2 with ``cache_update="collapse"``).
 
     Args:
         conditions: of the whole clip, ``F`` latent frames.
         sigmas: schedule of ``K + 1`` values from 1 to 0.
-        eta: stochasticity of every step.
+        eta: stochasticity of every step, or of the exit step alone (``selective``).
         noise: source of all noise, drawn in the order of the chunks.
         reference: latent 0 ``[B, C, 1, H, W]`` where it is given (``first_frame="encode"``), else None.
-        exit_step: the step to record, one for the whole clip; default is the last.
+        exit_step: the step to record, one for the whole clip or one for each chunk; default is the last.
+        selective: only the exit step is stochastic, the others follow the ODE (selective stochasticity, section 3.3).
     """
     batch, _, num_latents, height, width = conditions.motion.shape
-    exit_step = len(sigmas) - 2 if exit_step is None else exit_step
-    schedule = (*sigmas[: exit_step + 1], 0.0) if cache_update == "collapse" else sigmas
+    given = reference is not None
+    chunks = chunk_edges(num_latents, transformer.config.chunk_frames, given)
+    last = len(sigmas) - 2 if exit_step is None else exit_step
+    exits = [last] * len(chunks) if isinstance(last, int) else list(last)
+    assert len(exits) == len(chunks), "one exit step for each chunk"
     cache = transformer.new_cache(batch, height, width)
-    made, noisy, clean = ([] if reference is None else [reference] for _ in range(3))
-    levels = conditions.motion.new_full((batch, num_latents), float(sigmas[exit_step]))
+    made, noisy, clean, following = ([] if reference is None else [reference] for _ in range(4))
     if reference is not None:
         write_cache(transformer, reference, conditions.chunk(0, 1), cache)
-        levels[:, 0] = 0
-    for start, stop in chunk_edges(num_latents, transformer.config.chunk_frames, reference is not None):
-        chunk = conditions.chunk(start, stop)
-        rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, grad_step=exit_step)
-        assert rollout.exit_noisy is not None and rollout.exit_clean is not None
+    for (start, stop), step in zip(chunks, exits, strict=True):
+        schedule = (*sigmas[: step + 1], 0.0) if cache_update == "collapse" else sigmas
+        chunk, chosen = conditions.chunk(start, stop), step if selective else None
+        rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, step, chosen)
+        assert rollout.exit_noisy is not None and rollout.exit_clean is not None and rollout.exit_next is not None
         made.append(rollout.latents)
         noisy.append(rollout.exit_noisy)
         clean.append(rollout.exit_clean)
+        following.append(rollout.exit_next)
         if stop < num_latents:
             write_cache(transformer, rollout.latents, chunk, cache)
-    joined = (torch.cat(parts, dim=2) for parts in (made, noisy, clean))
-    return SelfRollout(*joined, exit_sigmas=levels, first_given=reference is not None)
+    steps = [-1] * given + [step for step in exits for _ in range(transformer.config.chunk_frames)]
+    levels = conditions.motion.new_tensor([0.0 if step < 0 else sigmas[step] for step in steps]).expand(batch, -1)
+    joined = (torch.cat(parts, dim=2) for parts in (made, noisy, clean, following))
+    return SelfRollout(*joined, exit_steps=tuple(steps), exit_sigmas=levels)
+
+
+def replay_velocity(
+    model: Callable[..., Any],
+    transformer: CausalWanTransformer,
+    rollout: SelfRollout,
+    conditions: Conditions,
+    history_gradient: bool = False,
+) -> Tensor:
+    """Velocities ``[B, C, F, H, W]`` of the exit steps under the present weights.
+
+    ``model`` is ``transformer``, or what it was wrapped in for several processes. The gradient stops at the history,
+    as it does at the cache; with ``history_gradient`` it goes on into the weights that read it (the packed pass).
+    """
+    layout, chunk = transformer.config.input_layout, transformer.config.chunk_frames
+    options: dict[str, Any] = {"causal": True, "first_chunk_frames": 1 if rollout.first_given else chunk}
+    context = conditions.text, conditions.image_tokens
+    past = transformer_input(rollout.latents, conditions, layout)
+    if history_gradient:
+        options["clean_context"] = past
+    else:
+        options["history"] = ClipHistory()
+        with torch.no_grad():
+            transformer(past, torch.zeros_like(rollout.exit_sigmas), *context, record_history=True, **options)
+    noisy = transformer_input(rollout.exit_noisy, conditions, layout)
+    velocity: Tensor = model(noisy, 1000 * rollout.exit_sigmas, *context, **options, return_dict=False)[0]
+    return velocity
 
 
 def replay(
@@ -112,19 +153,7 @@ def replay(
 ) -> Tensor:
     """Clean predictions ``[B, C, F, H, W]`` of the exit steps, with a gradient that stops at the history.
 
-    ``model`` is ``transformer``, or what it was wrapped in for several processes. A given latent 0 comes back as is.
+    See `replay_velocity`. A given latent 0 comes back as is.
     """
-    layout, chunk = transformer.config.input_layout, transformer.config.chunk_frames
-    options = {
-        "causal": True,
-        "history": ClipHistory(),
-        "first_chunk_frames": 1 if rollout.first_given else chunk,
-        "return_dict": False,
-    }
-    context = conditions.text, conditions.image_tokens
-    with torch.no_grad():
-        past = transformer_input(rollout.latents, conditions, layout)
-        transformer(past, torch.zeros_like(rollout.exit_sigmas), *context, record_history=True, **options)
-    noisy = transformer_input(rollout.exit_noisy, conditions, layout)
-    (velocity,) = model(noisy, 1000 * rollout.exit_sigmas, *context, **options)
+    velocity = replay_velocity(model, transformer, rollout, conditions)
     return clean_from_velocity(rollout.exit_noisy, velocity, rollout.exit_sigmas[:, None, :, None, None])
