@@ -13,7 +13,7 @@ Sigmas are floats or tensors that broadcast against latents ``[B, C, F, H, W]``,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,6 +56,10 @@ class Transition(NamedTuple):
 
     mean: Tensor
     std: float
+
+
+Kernel = Callable[[Tensor, Tensor, float, float, float], Transition]
+"""A transition kernel: (noisy, velocity, sigma, next sigma, stochasticity) to a Gaussian; 0 is the ODE."""
 
 
 def transition(noisy: Tensor, velocity: Tensor, sigma: float, next_sigma: float, eta: float) -> Transition:
@@ -181,3 +185,7 @@ def _check_schedule(sigmas: Sequence[float]) -> None:
     falling = all(later < earlier for earlier, later in zip(sigmas, sigmas[1:], strict=False))
     if len(sigmas) < 2 or sigmas[0] != 1 or sigmas[-1] != 0 or not falling:
         raise ValueError(f"sigmas: {list(sigmas)} must fall strictly from 1 to 0")
+
+
+KERNELS: dict[str, Kernel] = {"cps": transition, "eq4": transition_eq4}
+"""Transition kernels by the names that configurations use."""

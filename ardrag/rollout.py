@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, transformer_input
-from ardrag.flow import clean_from_velocity, transition
+from ardrag.flow import Kernel, clean_from_velocity, transition
 from ardrag.kv_cache import KVCache
 from ardrag.transformer import CausalWanTransformer
 
@@ -125,6 +125,7 @@ def generate_chunk(
     stochastic_step: int | None = None,
     callback: StepCallback | None = None,
     guidance_scale: float = 1.0,
+    kernel: Kernel = transition,
 ) -> ChunkRollout:
     """Denoise the chunk that ``conditions`` describe from pure noise, step by step (Algorithm 1).
 
@@ -140,6 +141,7 @@ def generate_chunk(
         stochastic_step: the one stochastic step of selective stochasticity; None for ``eta`` everywhere.
         callback: called after every step.
         guidance_scale: strength of classifier-free guidance; see `predict_velocity`.
+        kernel: the transition kernel; the last step, to sigma 0, is always deterministic.
 
     Raises:
         ValueError: if ``stochastic_step`` is the last step, which must stay deterministic, or a step is out of range.
@@ -163,7 +165,7 @@ def generate_chunk(
                 exit_noisy = latents
                 exit_clean = clean_from_velocity(latents, velocity, sigma)
         stochastic = stochastic_step in (None, step)
-        mean, std = transition(latents, velocity.detach(), sigma, next_sigma, eta if stochastic else 0.0)
+        mean, std = kernel(latents, velocity.detach(), sigma, next_sigma, eta if stochastic and next_sigma else 0.0)
         latents = mean + std * noise(mean.shape) if std > 0 else mean
         if callback is not None:
             latents = callback(step, sigma, latents)

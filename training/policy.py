@@ -11,10 +11,43 @@ the D-th root of the true one, which is why clip ranges are 1e-4 rather than 0.2
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ardrag.flow import Kernel
+
+
+def transition_moments(
+    noisy: Tensor, velocity: Tensor, steps: Sequence[int], sigmas: Sequence[float], amount: float, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    """Mean ``[B, C, F, H, W]`` and spread ``[B, F]`` of each latent's stochastic step.
+
+    Args:
+        noisy, velocity: what the step of each latent was given, and its velocity, ``[B, C, F, H, W]``.
+        steps: the step of each latent ``[F]``; -1 where there is none (spread 0).
+        sigmas: schedule from 1 to 0.
+        amount: stochasticity of the step.
+        kernel: the transition kernel.
+
+    Raises:
+        ValueError: if a step is the last one, which must stay deterministic.
+    """
+    means, spreads = [], []
+    for m, step in enumerate(steps):
+        if step >= len(sigmas) - 2:
+            raise ValueError(f"steps[{m}]: {step} is the last step, which must stay deterministic")
+        here = slice(m, m + 1)
+        if step < 0:
+            means.append(noisy[:, :, here])
+            spreads.append(0.0)
+            continue
+        gaussian = kernel(noisy[:, :, here], velocity[:, :, here], sigmas[step], sigmas[step + 1], amount)
+        means.append(gaussian.mean)
+        spreads.append(gaussian.std)
+    return torch.cat(means, dim=2), noisy.new_tensor(spreads).expand(len(noisy), -1)
 
 
 class Advantages(NamedTuple):

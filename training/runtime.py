@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class RunLog:
         logger.info("step %d  %s", step, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step"))
 
     def plot(self) -> Path:
-        """Draw every metric's curve into ``curves.png`` beside the log."""
+        """Draw every metric's curve, as logged and smoothed, into ``curves.png`` beside the log."""
         import matplotlib
 
         matplotlib.use("Agg")
@@ -74,7 +74,9 @@ class RunLog:
         count = max(len(series), 1)
         figure, axes = pyplot.subplots(count, 1, figsize=(7, 2.2 * count), squeeze=False)
         for axis, (name, points) in zip(axes[:, 0], series.items(), strict=False):
-            axis.plot(*zip(*points, strict=True), linewidth=1)
+            steps, values = zip(*points, strict=True)
+            axis.plot(steps, values, linewidth=0.7, alpha=0.4)
+            axis.plot(steps, smoothed(values), linewidth=1.4)
             axis.set_title(name, fontsize=9)
             axis.grid(alpha=0.3)
         figure.tight_layout()
@@ -82,6 +84,16 @@ class RunLog:
         figure.savefig(target, dpi=80)
         pyplot.close(figure)
         return target
+
+
+def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Exponential moving average that starts at the first value and is not biased towards it."""
+    total = count = 0.0
+    found = []
+    for value in values:
+        total, count = weight * total + (1 - weight) * value, weight * count + (1 - weight)
+        found.append(total / count)
+    return found
 
 
 def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, transformer_input
-from ardrag.flow import clean_from_velocity
+from ardrag.flow import Kernel, clean_from_velocity, transition
 from ardrag.kv_cache import ClipHistory
 from ardrag.rollout import Noise, generate_chunk, write_cache
 from ardrag.transformer import CausalWanTransformer
@@ -82,6 +82,7 @@ def self_rollout(
     exit_step: int | Sequence[int] | None = None,
     cache_update: CacheUpdate = "rollout",
     selective: bool = False,
+    kernel: Kernel = transition,
 ) -> SelfRollout:
     """Generate a clip as a session would (Algorithm 1; Algorithm 2 with ``cache_update="collapse"``).
 
@@ -92,6 +93,7 @@ def self_rollout(
         noise: source of all noise, drawn in the order of the chunks.
         reference: latent 0 ``[B, C, 1, H, W]`` where it is given (``first_frame="encode"``), else None.
         exit_step: the step to record, one for the whole clip or one for each chunk; default is the last.
+        kernel: the transition kernel.
         selective: only the exit step is stochastic, the others follow the ODE (selective stochasticity, section 3.3).
     """
     batch, _, num_latents, height, width = conditions.motion.shape
@@ -107,7 +109,7 @@ def self_rollout(
     for (start, stop), step in zip(chunks, exits, strict=True):
         schedule = (*sigmas[: step + 1], 0.0) if cache_update == "collapse" else sigmas
         chunk, chosen = conditions.chunk(start, stop), step if selective else None
-        rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, step, chosen)
+        rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, step, chosen, kernel=kernel)
         assert rollout.exit_noisy is not None and rollout.exit_clean is not None and rollout.exit_next is not None
         made.append(rollout.latents)
         noisy.append(rollout.exit_noisy)

@@ -9,13 +9,24 @@ import yaml
 from training.config import config_lines, parse_config
 from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
+from training.grpo import GrpoConfig
 from training.precompute import PrecomputeConfig
 from training.train_vae import VAEConfig
 
 
 PRESETS = sorted((Path(__file__).resolve().parents[2] / "training" / "configs").glob("*.yaml"))
-STAGES = {"vae": VAEConfig, "finetune": FinetuneConfig, "causal": FinetuneConfig, "distill": DistillConfig}
-REQUIRED = {FinetuneConfig: ["--vae", "v", "--data", "d"], DistillConfig: ["--init_from", "s", "--teacher", "t"]}
+STAGES = {
+    "vae": VAEConfig,
+    "finetune": FinetuneConfig,
+    "causal": FinetuneConfig,
+    "distill": DistillConfig,
+    "grpo": GrpoConfig,
+}
+REQUIRED = {
+    FinetuneConfig: ["--vae", "v", "--data", "d"],
+    DistillConfig: ["--init_from", "s", "--teacher", "t"],
+    GrpoConfig: ["--init_from", "s"],
+}
 
 
 @dataclass
@@ -102,6 +113,6 @@ def test_settings_that_contradict_each_other(stage, settings, message):
         stage(output_dir="runs/a", **settings)
 
 
-@pytest.mark.parametrize("stage", [FinetuneConfig, VAEConfig, PrecomputeConfig, DistillConfig])
+@pytest.mark.parametrize("stage", [FinetuneConfig, VAEConfig, PrecomputeConfig, DistillConfig, GrpoConfig])
 def test_every_field_is_explained(stage):
     assert all(f.metadata.get("help") for f in stage.__dataclass_fields__.values())

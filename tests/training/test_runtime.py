@@ -12,7 +12,16 @@ from PIL import Image
 
 from pipelines.video import to_frames
 from training import runtime
-from training.runtime import RunLog, averaged, contact_sheet, load_state, require_finite, save_state, step_generator
+from training.runtime import (
+    RunLog,
+    averaged,
+    contact_sheet,
+    load_state,
+    require_finite,
+    save_state,
+    smoothed,
+    step_generator,
+)
 
 
 def test_generators_depend_on_seed_step_and_rank_alone():
@@ -113,6 +122,13 @@ def test_a_full_disk_leaves_the_old_state_and_says_what_to_do(tmp_path, prepared
             save_state(accelerator, tmp_path, 9)
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     assert load_state(accelerator, tmp_path) == 7 and torch.equal(model.weight, weight)
+
+
+def test_smoothing_begins_at_the_first_value_and_forgets_it():
+    assert smoothed([4.0]) == [4.0] and smoothed([]) == []
+    found = smoothed([10.0] + [0.0] * 50)
+    assert found[0] == 10 and found == sorted(found, reverse=True) and found[-1] < 0.2
+    assert smoothed([3.0] * 5) == pytest.approx([3.0] * 5)
 
 
 def test_averages_are_there_within_only():

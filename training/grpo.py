@@ -1,0 +1,388 @@
+"""Stage 3: GRPO with selective stochasticity on the few-step causal student (AR-Drag section 3.3, Eq. 8-16).
+
+    python -m training.grpo training/configs/grpo_tiny.yaml --init_from runs/distill/pipeline --output_dir runs/grpo
+
+Every step a group of videos of one prompt is rolled out on the pipeline's sampler. They share picture, tracks, initial
+noise and the one step of each latent that is stochastic; what that step draws is each member's own, and so are its
+consequences. Rewards per latent frame become advantages over the group; the ratio comes from a replay of the stored
+latents under the present weights, never through a cache that has moved on.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ardrag.conditioning import Conditions, image_slot
+from ardrag.flow import KERNELS
+from ardrag.rewards import Reward, combine
+from ardrag.rollout import GeneratorNoise, seeded_generator
+from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.tracks import Tracks
+from ardrag.transformer import CausalWanTransformer
+from pipelines import ARDragPipeline
+from training.config import config_lines, parse_config
+from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
+from training.prompts import Prompt, load_prompts
+from training.reward_runner import build_rewards, score
+from training.runtime import (
+    RunLog,
+    averaged,
+    load_state,
+    push_folder,
+    require_finite,
+    save_state,
+    step_generator,
+)
+from training.self_rollout import SelfRollout, chunk_edges, replay_velocity, self_rollout
+from training.validation import validation_sheet
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class GrpoConfig:
+    """Configuration of stage 3."""
+
+    output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
+    init_from: str = field(metadata={"help": "Pipeline of the distilled student; also the reference."})
+    prompts: str = field(default="sprites", metadata={"help": "sprites, or a dataset with image, caption, tracks."})
+    num_latents: int = field(default=9, metadata={"help": "Latent frames per clip."})
+    group_size: int = field(default=8, metadata={"help": "Videos per prompt."})
+    mode: str = field(
+        default="ode_sde",
+        metadata={"help": "ode_sde: only the chosen step is stochastic (the paper); crn: all are, alike but one."},
+    )
+    kernel: str = field(default="cps", metadata={"help": "Transition kernel: cps, or eq4 (the paper's, literally)."})
+    eta: float = field(default=0.7, metadata={"help": "Stochasticity; for eq4 its noise level, at most 0.3."})
+    share_initial_noise: bool = field(default=True, metadata={"help": "The group starts from the same noise."})
+    credit: float = field(default=0.0, metadata={"help": "Discount of later rewards; 0 is the paper."})
+    rewards: list[str] = field(
+        default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, or aesthetic."}
+    )
+    reward_order: str = field(
+        default="sum_then_normalize", metadata={"help": "sum_then_normalize (Eq. 12-13) or normalize_then_sum."}
+    )
+    tracker: str = field(default="lucas_kanade", metadata={"help": "lucas_kanade, cotracker or cotracker_online."})
+    tracker_checkpoint: str = field(default="", metadata={"help": "Local weights of CoTracker."})
+    aesthetic_head: str = field(default="", metadata={"help": "Local weights of the aesthetic head."})
+    reward_attempts: int = field(default=3, metadata={"help": "Tries of a reward that fails before the run stops."})
+    shuffle_advantages: bool = field(default=False, metadata={"help": "Control: advantages go to random members."})
+    steps: int = field(default=300, metadata={"help": "Rollouts."})
+    updates: int = field(default=1, metadata={"help": "Updates per rollout."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Prompts per update and process."})
+    clip: float = field(default=1e-4, metadata={"help": "Clip range of the ratio."})
+    beta: float = field(default=0.004, metadata={"help": "Weight of the divergence from the reference."})
+    history_gradient: bool = field(default=False, metadata={"help": "Gradient also through what reads the history."})
+    learning_rate: float = field(default=1e-5, metadata={"help": "AdamW."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
+    ema_decay: float = field(default=0.97, metadata={"help": "Decay of the averaged weights."})
+    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
+    mixed_precision: str = field(default="no", metadata={"help": "bf16 runs replays in half precision."})
+    seed: int = field(default=0, metadata={"help": "Seed of prompts and noise."})
+    log_every: int = field(default=1, metadata={"help": "Steps between log rows."})
+    save_every: int = field(default=50, metadata={"help": "Steps between saved states, pipelines and sheets."})
+    validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
+    hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("ode_sde", "crn"):
+            raise ValueError(f"mode: {self.mode!r} is unknown; use ode_sde or crn")
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel: {self.kernel!r} is unknown; use {' or '.join(KERNELS)}")
+        if not 0 < self.eta <= 1:
+            raise ValueError(f"eta: {self.eta} is outside (0, 1]; without noise there is nothing to learn from")
+        if self.group_size < 2:
+            raise ValueError(f"group_size: {self.group_size} is no group; use 4 to 16")
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
+
+
+class GroupNoise:
+    """Noise of a group: what is shared is the same in all members, what is a member's own is not.
+
+    ``script`` says for each draw, in order, whether it is shared.
+    """
+
+    def __init__(self, group_size: int, seed: Sequence[int], script: Sequence[bool], device: torch.device) -> None:
+        self._shared = GeneratorNoise([seeded_generator(*seed, 0) for _ in range(group_size)], device, torch.float32)
+        own = [seeded_generator(*seed, 1 + member) for member in range(group_size)]
+        self._own = GeneratorNoise(own, device, torch.float32)
+        self._script = list(script)
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        """The next draw."""
+        return (self._shared if self._script.pop(0) else self._own)(shape)
+
+
+def noise_script(config: GrpoConfig, num_steps: int, chosen: Sequence[int]) -> list[bool]:
+    """Which draws of a rollout the group shares: per chunk the initial noise, then one for each stochastic step."""
+    script = []
+    for step in chosen:
+        script.append(config.share_initial_noise)
+        script += [False] if config.mode == "ode_sde" else [k != step for k in range(num_steps - 1)]
+    return script
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A group on its way through an update."""
+
+    conditions: Conditions
+    rollout: SelfRollout
+    videos: Tensor
+    tracks: Tracks
+
+
+class Policy(nn.Module):
+    """The student as what learns; see `training.distill.Generator` for why it is wrapped."""
+
+    def __init__(self, transformer: CausalWanTransformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """As `CausalWanTransformer.forward`."""
+        return self.transformer(*inputs, **options)
+
+
+@torch.no_grad()
+def collect(pipeline: ARDragPipeline, prompt: Prompt, config: GrpoConfig, seed: Sequence[int]) -> Collected:
+    """Roll out a group of videos of one prompt; everything random is a function of ``seed``."""
+    height, width = prompt.image.shape[:2]
+    size, device = config.group_size, pipeline.transformer.device
+    factor = pipeline.vae.config.scale_factor_temporal
+    frames = 1 + factor * (config.num_latents - 1)
+    picture = Image.fromarray(prompt.image)
+    reference = pipeline.encode_reference(picture)
+    heat = prompt.tracks.heatmap(height, width, frames=range(frames)) * 2 - 1
+    motion = StreamingVAE(pipeline.vae).encode(heat.to(reference).expand(1, 3, -1, -1, -1))
+    fill = GeneratorNoise([seeded_generator(*seed, 2**20)], device, torch.float32)
+    tokens = pipeline.encode_image(picture)
+    one = Conditions(
+        motion, image_slot(reference, fill(motion.shape)), pipeline.encode_prompt([prompt.caption]), tokens
+    )
+    conditions = one.repeated(size)
+    scheduler = pipeline.scheduler
+    given = reference.expand(size, -1, -1, -1, -1) if scheduler.config.first_frame == "encode" else None
+    chunks = chunk_edges(config.num_latents, pipeline.transformer.config.chunk_frames, given is not None)
+    num_steps = len(scheduler.sigmas) - 1
+    chosen = torch.randint(num_steps - 1, (len(chunks),), generator=seeded_generator(*seed, 2**21)).tolist()
+    noise = GroupNoise(size, seed, noise_script(config, num_steps, chosen), device)
+    selective = config.mode == "ode_sde"
+    rollout = self_rollout(
+        pipeline.transformer,
+        conditions,
+        scheduler.sigmas,
+        config.eta,
+        noise,
+        given,
+        chosen,
+        selective=selective,
+        kernel=KERNELS[config.kernel],
+    )
+    decoded = StreamingVAE(pipeline.vae).decode(rollout.latents)  # [G, 3, T, H, W] in -1..1
+    videos = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).transpose(1, 2).cpu()
+    return Collected(conditions, rollout, videos, prompt.tracks)
+
+
+def moments(model: Any, pipeline: ARDragPipeline, group: Collected, config: GrpoConfig) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the stochastic steps under the weights of ``model``, by replay."""
+    rollout = group.rollout
+    velocity = replay_velocity(
+        model, pipeline.transformer, rollout, group.conditions, config.history_gradient and torch.is_grad_enabled()
+    )
+    sigmas, kernel = pipeline.scheduler.sigmas, KERNELS[config.kernel]
+    return transition_moments(rollout.exit_noisy, velocity, rollout.exit_steps, sigmas, config.eta, kernel)
+
+
+class Reference:
+    """The policy as it was: a frozen copy, or the model without its adapter."""
+
+    def __init__(self, transformer: CausalWanTransformer, lora: bool) -> None:
+        self._transformer = transformer
+        self._copy = None if lora else copy.deepcopy(transformer).requires_grad_(False).eval()
+
+    @contextmanager
+    def model(self) -> Iterator[CausalWanTransformer]:
+        """Within, the reference's weights."""
+        if self._copy is not None:
+            yield self._copy
+            return
+        self._transformer.disable_adapters()
+        try:
+            yield self._transformer
+        finally:
+            self._transformer.enable_adapters()
+
+
+@torch.no_grad()
+def reference_mean(reference: Reference, pipeline: ARDragPipeline, group: Collected, config: GrpoConfig) -> Tensor:
+    """Mean of the stochastic steps under the reference."""
+    with reference.model() as model:
+        velocity = replay_velocity(model, model, group.rollout, group.conditions)
+    rollout, sigmas = group.rollout, pipeline.scheduler.sigmas
+    kernel = KERNELS[config.kernel]
+    return transition_moments(rollout.exit_noisy, velocity, rollout.exit_steps, sigmas, config.eta, kernel)[0]
+
+
+def judge(
+    rewards: dict[str, Reward], weights: dict[str, float], group: Collected, config: GrpoConfig, seed: Sequence[int]
+) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Advantages ``[G, F]``, mask ``[G, F]`` and metrics of a group; a reward that keeps failing stops the run."""
+    found = {
+        name: score(name, reward, group.videos, group.tracks, config.reward_attempts, Path(config.output_dir))
+        for name, reward in rewards.items()
+    }
+    total = torch.from_numpy(combine(found, weights, config.reward_order))  # type: ignore[arg-type]
+    generated = torch.tensor([step >= 0 for step in group.rollout.exit_steps])
+    values, informative = group_advantages(total, config.credit)
+    if config.shuffle_advantages:
+        values = values[torch.randperm(len(values), generator=seeded_generator(*seed, 2**22))]
+    counted = informative & generated
+    metrics = {f"reward/{name}": float(np.nanmean(value[:, generated.numpy()])) for name, value in found.items()}
+    metrics["reward/group_spread"] = float(np.nanmean(np.nanstd(total[:, generated].numpy(), axis=0)))
+    metrics["reward/zero_spread"] = 1 - counted.sum().item() / max(generated.sum().item(), 1)
+    return values.float(), counted.expand(len(values), -1), metrics
+
+
+def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: RunLog, step: int) -> None:
+    """Save the pipeline (or the adapter) with averaged weights, draw the sheet and the curves."""
+    folder = Path(config.output_dir)
+    trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
+    with averaged(ema, trained):
+        if config.lora_rank:
+            pipeline.transformer.save_lora_adapter(folder / "lora")
+        else:
+            pipeline.save_pretrained(folder / "pipeline")
+        if config.validate:
+            error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
+            log.write(step, **{"validation/path_error_px": error})
+    log.plot()
+
+
+def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
+    """Freeze everything but the transformer (or its adapter); returns the reference."""
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.image_encoder, pipeline.transformer):
+        if part is not None:
+            part.requires_grad_(False).eval()
+    transformer = pipeline.transformer
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    reference = Reference(transformer, lora=bool(config.lora_rank))
+    if not config.lora_rank:
+        transformer.requires_grad_(True)
+        return reference
+    from peft import LoraConfig
+
+    targets = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
+    transformer.add_adapter(LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules=targets))
+    return reference
+
+
+def main(config: GrpoConfig) -> None:
+    """Train, validate, save; running the same command again resumes where the last state was saved."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation_steps, mixed_precision=config.mixed_precision
+    )
+    set_seed(config.seed)
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config_lines(config))
+    pipeline = ARDragPipeline.from_pretrained(config.init_from).to(accelerator.device)
+    if accelerator.device.type == "cpu":
+        fold_causal_convs(pipeline.vae)
+    reference = prepare_policy(pipeline, config)
+    height, width = pipeline.config.buckets[0]
+    frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
+    draw = load_prompts(config.prompts, frames, height, width)
+    rewards, weights = build_rewards(config.rewards, config.tracker, config.tracker_checkpoint, config.aesthetic_head)
+    trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
+    ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
+    adamw = torch.optim.AdamW(trained, config.learning_rate, betas=(0.9, 0.999), eps=1e-10, weight_decay=0.0)
+    policy, optimizer = accelerator.prepare(Policy(pipeline.transformer), adamw)
+    accelerator.register_for_checkpointing(ema)
+    first = load_state(accelerator, folder)
+    log = RunLog(folder, first)
+    started = time.monotonic()
+    parts = config.gradient_accumulation_steps
+    for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="grpo", mininterval=30):
+        groups, found = [], []
+        for part in range(parts):
+            rank = accelerator.process_index * parts + part
+            seed = (config.seed, step, rank)
+            group = collect(pipeline, draw(step_generator(*seed)), config, seed)
+            advantages, mask, metrics = judge(rewards, weights, group, config, seed)
+            groups.append((group, advantages.to(accelerator.device), mask.to(accelerator.device)))
+            found.append(metrics)
+        metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+        metrics |= update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
+        ema.step(trained)
+        if step % config.log_every == 0 and accelerator.is_main_process:
+            log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_state(accelerator, folder, step + 1)
+            if accelerator.is_main_process:
+                export(pipeline, ema, config, log, step)
+    if config.push_to_hub and accelerator.is_main_process:
+        push_folder(config.hub_model_id, folder / ("lora" if config.lora_rank else "pipeline"))
+
+
+def update(
+    accelerator: Accelerator,
+    policy: nn.Module,
+    optimizer: Any,
+    pipeline: ARDragPipeline,
+    reference: Reference,
+    groups: list[tuple[Collected, Tensor, Tensor]],
+    trained: list[nn.Parameter],
+    config: GrpoConfig,
+    step: int,
+) -> dict[str, float]:
+    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction."""
+    old: list[Tensor] = []
+    metrics: dict[str, float] = {}
+    for _ in range(config.updates):
+        for i, (group, advantages, mask) in enumerate(groups):
+            with accelerator.accumulate(policy), accelerator.autocast():
+                mean, std = moments(policy, pipeline, group, config)
+                log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
+                if len(old) <= i:
+                    old.append(log_prob.detach())
+                divergence = None
+                if config.beta:
+                    divergence = gaussian_divergence(mean, reference_mean(reference, pipeline, group, config), std)
+                loss, metrics = policy_loss(
+                    log_prob, old[i], advantages, mask & (std > 0), config.clip, divergence, config.beta
+                )
+                require_finite(loss, step)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                optimizer.step()
+                optimizer.zero_grad()
+    return metrics
+
+
+if __name__ == "__main__":
+    main(parse_config(GrpoConfig))
