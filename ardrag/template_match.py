@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from ardrag.sprites import Float, Sprite, SpriteClip, render
+from ardrag.sprite_drawing import Float
+from ardrag.sprites import Sprite, SpriteClip, render
 
 
 Pixels = npt.NDArray[np.uint8]

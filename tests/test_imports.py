@@ -19,9 +19,10 @@ MAY_IMPORT = {
     "app": {"ardrag", "pipelines", "app"},
 }
 TRACKS = {"tracks", "track_schema", "track_sampling"}
-LEAVES = {"flow", "kv_cache", "sprites"} | TRACKS
+LEAVES = {"flow", "kv_cache", "sprites", "sprite_drawing"} | TRACKS
 INSIDE = {
     **dict.fromkeys(LEAVES, TRACKS),
+    "sprites": TRACKS | {"sprite_drawing"},
     "conditioning": LEAVES,
     "attention": LEAVES,
     "transformer": LEAVES | {"conditioning", "attention"},

@@ -22,7 +22,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ardrag.conditioning import Conditions, encode_text
@@ -37,6 +37,7 @@ from training.config import config_lines, parse_config
 from training.data import LatentBatch, LatentPool, load_latents
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import (
+    Learner,
     RunLog,
     averaged,
     load_state,
@@ -142,18 +143,6 @@ def draw_step(batch: LatentBatch, config: DistillConfig, generator: torch.Genera
         critic_noise=torch.randn(shape, generator=generator),
         real_noise=torch.randn(shape, generator=generator),
     )
-
-
-class Generator(nn.Module):
-    """The student as what learns: its rollouts stay outside of what is wrapped for precision and for processes."""
-
-    def __init__(self, transformer: CausalWanTransformer) -> None:
-        super().__init__()
-        self.transformer = transformer
-
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        """As `CausalWanTransformer.forward`."""
-        return self.transformer(*inputs, **options)
 
 
 def draw_exit_step(config: DistillConfig, step: int) -> int:
@@ -317,7 +306,7 @@ def main(config: DistillConfig) -> None:
     cast = assemble(config, accelerator.device, pool.reference.shape[1])
     if accelerator.device.type == "cpu":
         fold_causal_convs(cast.student.vae)
-    student, critic = Generator(cast.student.transformer), cast.critic
+    student, critic = Learner(cast.student.transformer), cast.critic
     student_optimizer = MuonAdamW(student.named_parameters(), config.muon_lr, config.adamw_lr)
     critic_optimizer = MuonAdamW(critic.named_parameters(), config.critic_muon_lr, config.critic_adamw_lr)
     schedules = [

@@ -41,6 +41,7 @@ from training.policy import gaussian_divergence, group_advantages, latent_log_pr
 from training.prompts import Prompt, load_prompts
 from training.reward_runner import build_rewards, score
 from training.runtime import (
+    Learner,
     RunLog,
     averaged,
     load_state,
@@ -150,18 +151,6 @@ class Collected:
     rollout: SelfRollout
     videos: Tensor
     tracks: Tracks
-
-
-class Policy(nn.Module):
-    """The student as what learns; see `training.distill.Generator` for why it is wrapped."""
-
-    def __init__(self, transformer: CausalWanTransformer) -> None:
-        super().__init__()
-        self.transformer = transformer
-
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        """As `CausalWanTransformer.forward`."""
-        return self.transformer(*inputs, **options)
 
 
 @torch.no_grad()
@@ -320,7 +309,7 @@ def main(config: GrpoConfig) -> None:
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
     adamw = torch.optim.AdamW(trained, config.learning_rate, betas=(0.9, 0.999), eps=1e-10, weight_decay=0.0)
-    policy, optimizer = accelerator.prepare(Policy(pipeline.transformer), adamw)
+    policy, optimizer = accelerator.prepare(Learner(pipeline.transformer), adamw)
     accelerator.register_for_checkpointing(ema)
     first = load_state(accelerator, folder)
     log = RunLog(folder, first)

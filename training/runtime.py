@@ -33,6 +33,22 @@ def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     return seeded_generator(seed, step, rank)
 
 
+class Learner(torch.nn.Module):
+    """A transformer as what learns.
+
+    Wrapping this for training precision and several processes leaves the transformer itself as it is, so that rollouts
+    run in full precision and outside of any synchronisation.
+    """
+
+    def __init__(self, transformer: torch.nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """As the transformer's own."""
+        return self.transformer(*inputs, **options)
+
+
 class RunLog:
     """Append-only ``log.jsonl`` of a run, with loss curves drawn from it.
 

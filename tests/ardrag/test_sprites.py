@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
+from ardrag.sprite_drawing import BACKGROUNDS, COLOURS, OUTLINES, draw_background, draw_sprite
 from ardrag.sprite_tracks import clip_tracks
 from ardrag.sprites import (
-    BACKGROUNDS,
-    COLOURS,
     FASTEST_STEP,
     HELD_OUT_SHAPES,
-    OUTLINES,
     SPLITS,
     SPRITE_SIZES,
     TRAINING_SHAPES,
@@ -17,8 +15,6 @@ from ardrag.sprites import (
     _alpha_at,
     _visibility,
     build_dataset,
-    draw_background,
-    draw_sprite,
     make_clip,
     render,
     sample_path,

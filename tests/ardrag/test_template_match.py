@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ardrag.sprites import Sprite, draw_background, draw_sprite, make_clip, render
+from ardrag.sprite_drawing import draw_background, draw_sprite
+from ardrag.sprites import Sprite, make_clip, render
 from ardrag.template_match import background_psnr, cross_correlation, locate, match_score, path_errors, unhidden
 
 

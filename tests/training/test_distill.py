@@ -19,7 +19,7 @@ from training import distill
 from training.config import config_lines
 from training.data import LatentPool, load_latents
 from training.distill import DistillConfig, assemble, draw_exit_step, draw_step, main, roll_out, solver_sigmas
-from training.runtime import RunLog, step_generator
+from training.runtime import Learner, RunLog, step_generator
 
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def test_only_the_student_learns_from_its_loss(configure):
     config = configure(gan_weight=1.0)
     cast, scene = scene_of(config)
     cast.critic.requires_grad_(False)
-    loss, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, config)
+    loss, metrics = distill.student_loss(Learner(cast.student.transformer), cast, scene, config)
     loss.backward()
     moved = [name for name, p in cast.student.transformer.named_parameters() if p.grad is not None and p.grad.any()]
     assert len(moved) > 20
@@ -97,16 +97,16 @@ def test_no_distribution_gradient_while_the_critic_is_the_teacher(configure):
     """At the start the critic is a copy of the teacher: without guidance there is nothing to match."""
     config = configure(text_guidance=0.0, motion_guidance=0.0)
     cast, scene = scene_of(config)
-    _, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, config)
+    _, metrics = distill.student_loss(Learner(cast.student.transformer), cast, scene, config)
     assert metrics["dmd/gradient"] == 0
-    _, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, configure())
+    _, metrics = distill.student_loss(Learner(cast.student.transformer), cast, scene, configure())
     assert metrics["dmd/gradient"] > 0
 
 
 def test_weights_scale_their_losses(configure):
     config = configure(dmd_weight=0.0, gan_weight=0.0, data_weight=2.0)
     cast, scene = scene_of(config)
-    loss, metrics = distill.student_loss(distill.Generator(cast.student.transformer), cast, scene, config)
+    loss, metrics = distill.student_loss(Learner(cast.student.transformer), cast, scene, config)
     learned = scene.rollout.exit_clean[:, :, 1:] - scene.batch.latents[:, :, 1:]
     assert metrics["data/distance"] == pytest.approx(learned.square().mean().item(), rel=1e-4)
     assert loss.item() == pytest.approx(2 * metrics["data/distance"], rel=1e-6)
@@ -125,7 +125,7 @@ def test_ode_regression_aims_at_the_end_of_the_trajectory(configure):
     assert set(SIGMAS) < set(sigmas) and len(sigmas) > 7 and sigmas == sorted(sigmas, reverse=True)
     cast, scene = scene_of(config, ode=True)
     assert float(scene.rollout.exit_sigmas[0, 1]) == pytest.approx(SIGMAS[draw_exit_step(config, 0)])
-    loss, _ = distill.regression_loss(distill.Generator(cast.student.transformer), cast, scene)
+    loss, _ = distill.regression_loss(Learner(cast.student.transformer), cast, scene)
     clean = scene.rollout.exit_clean - scene.rollout.latents
     assert loss.item() == pytest.approx(clean[:, :, 1:].square().mean().item(), rel=1e-3)
 

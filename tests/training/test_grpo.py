@@ -15,10 +15,10 @@ from ardrag.tracks import Tracks
 from pipelines import ARDragPipeline
 from training import grpo
 from training.config import config_lines
-from training.grpo import GroupNoise, GrpoConfig, Policy, Reference, collect, judge, main, moments, noise_script
+from training.grpo import GroupNoise, GrpoConfig, Reference, collect, judge, main, moments, noise_script
 from training.policy import latent_log_prob
 from training.prompts import Prompt
-from training.runtime import RunLog
+from training.runtime import Learner, RunLog
 
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,7 @@ def test_replay_finds_the_very_step_that_was_drawn(loaded, configure, prompt, mo
     config = configure(mode=mode, kernel=kernel, eta=eta, history_gradient=history_gradient, group_size=8)
     group = collect(loaded, prompt, config, (0, 1, 0))
     loaded.transformer.requires_grad_(True)
-    mean, std = moments(Policy(loaded.transformer), loaded, group, config)
+    mean, std = moments(Learner(loaded.transformer), loaded, group, config)
     mean = mean.detach()
     script = noise_script(config, 3, group.rollout.exit_steps[1:])
     noise = GroupNoise(8, (0, 1, 0), script, torch.device("cpu"))
@@ -127,7 +127,7 @@ def test_gradient_reaches_the_policy_through_stochastic_steps_only(loaded, confi
     config = configure()
     group = collect(loaded, prompt, config, (0, 0, 0))
     loaded.transformer.requires_grad_(True)
-    mean, std = moments(Policy(loaded.transformer), loaded, group, config)
+    mean, std = moments(Learner(loaded.transformer), loaded, group, config)
     log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
     assert (log_prob[:, 0] == 0).all()
     (log_prob * torch.tensor([1.0, 0.0, 0.0])).sum().backward(retain_graph=True)
