@@ -26,8 +26,9 @@ from ardrag.flow import FewStepScheduler
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
+from pipelines.batch_input import as_list, check_steps, draw_seed, one_each
 from pipelines.image_input import check_image, fit_image, image_pixels, nearest_bucket
-from pipelines.pipeline_output import ARDragPipelineOutput
+from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
 from pipelines.session import Session, SessionInputs, StepCallback
 
 
@@ -101,7 +102,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             low = num_frames - (num_frames - 1) % factor
             raise ValueError(f"num_frames: {num_frames} is not {factor}k + 1; use {low} or {low + factor}")
         self._check_size(height, width)
-        _check_steps(num_inference_steps)
+        check_steps(num_inference_steps)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type: {output_type!r} is unknown; use one of {', '.join(OUTPUT_TYPES)}")
         if tracks is None:
@@ -168,7 +169,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         image = check_image(image)
         height, width = self.size_for(image, height, width)
         self._check_size(height, width)
-        _check_steps(num_inference_steps)
+        check_steps(num_inference_steps)
         if history_latents < 0:
             raise ValueError(f"history_latents: {history_latents} is negative; use 0 for no rewinding")
         if not isinstance(seed, int) or seed < 0:
@@ -287,12 +288,12 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        images = [image] if isinstance(image, Image.Image) else list(_as_list(image, "image"))
+        images = [image] if isinstance(image, Image.Image) else list(as_list(image, "image"))
         count = len(images)
-        prompts = _one_each(prompt, count, "prompt", str)
-        negatives = _one_each(negative_prompt, count, "negative_prompt", str)
-        controls = _one_each(tracks, count, "tracks", (Tracks, type(None)))
-        generators = _one_each(generator, count, "generator", (torch.Generator, type(None)))
+        prompts = one_each(prompt, count, "prompt", str)
+        negatives = one_each(negative_prompt, count, "negative_prompt", str)
+        controls = one_each(tracks, count, "tracks", (Tracks, type(None)))
+        generators = one_each(generator, count, "generator", (torch.Generator, type(None)))
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs: unknown {sorted(unknown)}; only 'latents' exists")
@@ -391,40 +392,3 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if pipeline.device.type == "cpu":
             fold_causal_convs(pipeline.vae)
         return pipeline
-
-
-def _check_steps(num_inference_steps: int | None) -> None:
-    if num_inference_steps is None:
-        return
-    if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-        raise ValueError(f"num_inference_steps: {num_inference_steps!r} must be a whole number of at least 1; use 3")
-
-
-def _as_list(value: Any, name: str) -> Sequence[Any]:
-    if isinstance(value, list | tuple) and value:
-        return value
-    raise ValueError(f"{name}: got {type(value).__name__}; give a PIL picture or a non-empty list of them")
-
-
-def _one_each(value: Any, count: int, name: str, kind: Any) -> list[Any]:
-    """Repeat one value ``count`` times, or check that a list has as many."""
-    values = list(value) if isinstance(value, list | tuple) else [value] * count
-    if len(values) != count:
-        raise ValueError(f"{name}: {len(values)} given for {count} image(s); give one, or one for each image")
-    for entry in values:
-        if not isinstance(entry, kind):
-            raise ValueError(f"{name}: {type(entry).__name__} is not what is expected; see the docstring")
-    return values
-
-
-def draw_seed(generator: torch.Generator | None) -> int:
-    """A clip's seed: the next number of ``generator``, or a random one."""
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else None))
-
-
-def convert_frames(clips: Sequence[np.ndarray], output_type: str) -> Any:
-    """uint8 clips ``[T, H, W, 3]`` in the form that ``output_type`` names."""
-    if output_type == "pil":
-        return [[Image.fromarray(frame) for frame in clip] for clip in clips]
-    stacked = np.stack(clips).astype(np.float32) / 255
-    return stacked if output_type == "np" else torch.from_numpy(stacked).permute(0, 1, 4, 2, 3)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from diffusers.utils import BaseOutput
+from PIL import Image
 
 from ardrag.tracks import Tracks
 
@@ -23,3 +27,11 @@ class ARDragPipelineOutput(BaseOutput):
 
     frames: Any
     tracks: list[Tracks]
+
+
+def convert_frames(clips: Sequence[np.ndarray], output_type: str) -> Any:
+    """uint8 clips ``[T, H, W, 3]`` in the form that ``output_type`` names."""
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in clip] for clip in clips]
+    stacked = np.stack(clips).astype(np.float32) / 255
+    return stacked if output_type == "np" else torch.from_numpy(stacked).permute(0, 1, 4, 2, 3)

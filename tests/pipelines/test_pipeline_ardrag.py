@@ -35,7 +35,7 @@ def call(pipeline, image, tracks=None, seed=0, **options):
 
 
 def seed_of(generator_seed=0):
-    from pipelines.pipeline_ardrag import draw_seed
+    from pipelines.batch_input import draw_seed
 
     return draw_seed(seeded(generator_seed))
 
