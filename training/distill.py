@@ -232,9 +232,8 @@ def solver_sigmas(config: DistillConfig) -> list[float]:
 
 def regression_loss(model: Any, cast: Cast, scene: Scene) -> tuple[Tensor, dict[str, float]]:
     """Causal ODE regression: from a point of the trajectory straight to its end."""
-    learned = (scene.rollout.exit_sigmas > 0)[:, None, :, None, None]
     clean = replay(model, cast.student.transformer, scene.rollout, scene.conditions)
-    loss = ((clean - scene.rollout.latents).square() * learned).sum() / learned.expand_as(clean).sum()
+    loss = dmd.mean_square(clean - scene.rollout.latents, scene.rollout.exit_sigmas > 0)
     return loss, {"ode/regression": loss.item()}
 
 
@@ -259,8 +258,7 @@ def student_loss(model: Any, cast: Cast, scene: Scene, config: DistillConfig) ->
     fake = clean_from_velocity(noisy.detach(), velocity.detach(), level)
     matching, metrics = dmd.dmd_loss(clean, dmd.dmd_gradient(clean.detach(), real, fake, learned), learned)
     adversarial, more = gan.generator_loss(logits)
-    distance = ((clean - truth).square() * learned[:, None, :, None, None]).sum()
-    distance = distance / learned[:, None, :, None, None].expand_as(clean).sum()
+    distance = dmd.mean_square(clean - truth, learned)
     loss = config.dmd_weight * matching + config.gan_weight * adversarial + config.data_weight * distance
     return loss, {**metrics, **more, "data/distance": distance.item()}
 
@@ -288,6 +286,26 @@ def export(cast: Cast, ema: EMAModel, config: DistillConfig, log: RunLog, step: 
             comparison_sheet(cast.student, cast.teacher, folder / "teacher" / name, config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
     log.plot()
+
+
+def update(
+    accelerator: Accelerator,
+    loss: Tensor,
+    model: torch.nn.Module,
+    optimizer: Any,
+    config: DistillConfig,
+    step: int,
+    name: str,
+) -> dict[str, float]:
+    """Backward, clip, step; returns the gradient norm once the batches of an update are complete."""
+    require_finite(loss, step)
+    accelerator.backward(loss)
+    metrics = {}
+    if accelerator.sync_gradients:
+        metrics[f"{name}/gradient_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+    optimizer.step()
+    optimizer.zero_grad()
+    return metrics
 
 
 def main(config: DistillConfig) -> None:
@@ -354,26 +372,6 @@ def main(config: DistillConfig) -> None:
                 export(cast, ema, config, log, step)
     if config.push_to_hub and accelerator.is_main_process:
         push_folder(config.hub_model_id, folder / "pipeline")
-
-
-def update(
-    accelerator: Accelerator,
-    loss: Tensor,
-    model: torch.nn.Module,
-    optimizer: Any,
-    config: DistillConfig,
-    step: int,
-    name: str,
-) -> dict[str, float]:
-    """Backward, clip, step; returns the gradient norm once the batches of an update are complete."""
-    require_finite(loss, step)
-    accelerator.backward(loss)
-    metrics = {}
-    if accelerator.sync_gradients:
-        metrics[f"{name}/gradient_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm))
-    optimizer.step()
-    optimizer.zero_grad()
-    return metrics
 
 
 if __name__ == "__main__":

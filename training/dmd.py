@@ -109,10 +109,15 @@ def dmd_loss(generated: Tensor, gradient: Tensor, learned: Tensor) -> tuple[Tens
     return loss, {"dmd/gradient": (gradient.abs().sum() / count).item()}
 
 
+def mean_square(difference: Tensor, learned: Tensor) -> Tensor:
+    """Mean of ``difference`` ``[B, C, F, H, W]`` squared over the latents where ``learned`` ``[B, F]`` is 1."""
+    mask = learned[:, None, :, None, None].to(difference).expand_as(difference)
+    return (mask * difference.square()).sum() / mask.sum()
+
+
 def critic_loss(
     velocity: Tensor, generated: Tensor, noise: Tensor, learned: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """Flow matching (Eq. 7) on the generator's clips: the critic learns the score of what the student really makes."""
-    mask = learned[:, None, :, None, None].to(velocity).expand_as(velocity)
-    loss = (mask * (velocity - velocity_target(generated, noise)).square()).sum() / mask.sum()
+    loss = mean_square(velocity - velocity_target(generated, noise), learned)
     return loss, {"critic/flow_matching": loss.item()}

@@ -75,14 +75,14 @@ class GrpoConfig:
     share_initial_noise: bool = field(default=True, metadata={"help": "The group starts from the same noise."})
     credit: float = field(default=0.0, metadata={"help": "Discount of later rewards; 0 is the paper."})
     rewards: list[str] = field(
-        default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, or aesthetic."}
+        default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, aesthetic, sprite_aesthetic."}
     )
     reward_order: str = field(
         default="sum_then_normalize", metadata={"help": "sum_then_normalize (Eq. 12-13) or normalize_then_sum."}
     )
     tracker: str = field(default="lucas_kanade", metadata={"help": "lucas_kanade, cotracker or cotracker_online."})
     tracker_checkpoint: str = field(default="", metadata={"help": "Local weights of CoTracker."})
-    aesthetic_head: str = field(default="", metadata={"help": "Local weights of the aesthetic head."})
+    aesthetic_head: str = field(default="", metadata={"help": "Local weights of LAION's head, or folder of a scorer."})
     reward_attempts: int = field(default=3, metadata={"help": "Tries of a reward that fails before the run stops."})
     shuffle_advantages: bool = field(default=False, metadata={"help": "Control: advantages go to random members."})
     steps: int = field(default=300, metadata={"help": "Rollouts."})
@@ -287,6 +287,42 @@ def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
     return reference
 
 
+def update(
+    accelerator: Accelerator,
+    policy: nn.Module,
+    optimizer: Any,
+    pipeline: ARDragPipeline,
+    reference: Reference,
+    groups: list[tuple[Collected, Tensor, Tensor]],
+    trained: list[nn.Parameter],
+    config: GrpoConfig,
+    step: int,
+) -> dict[str, float]:
+    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction."""
+    old: list[Tensor] = []
+    metrics: dict[str, float] = {}
+    for _ in range(config.updates):
+        for i, (group, advantages, mask) in enumerate(groups):
+            with accelerator.accumulate(policy), accelerator.autocast():
+                mean, std = moments(policy, pipeline, group, config)
+                log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
+                if len(old) <= i:
+                    old.append(log_prob.detach())
+                divergence = None
+                if config.beta:
+                    divergence = gaussian_divergence(mean, reference_mean(reference, pipeline, group, config), std)
+                loss, metrics = policy_loss(
+                    log_prob, old[i], advantages, mask & (std > 0), config.clip, divergence, config.beta
+                )
+                require_finite(loss, step)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                optimizer.step()
+                optimizer.zero_grad()
+    return metrics
+
+
 def main(config: GrpoConfig) -> None:
     """Train, validate, save; running the same command again resumes where the last state was saved."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -335,42 +371,6 @@ def main(config: GrpoConfig) -> None:
                 export(pipeline, ema, config, log, step)
     if config.push_to_hub and accelerator.is_main_process:
         push_folder(config.hub_model_id, folder / ("lora" if config.lora_rank else "pipeline"))
-
-
-def update(
-    accelerator: Accelerator,
-    policy: nn.Module,
-    optimizer: Any,
-    pipeline: ARDragPipeline,
-    reference: Reference,
-    groups: list[tuple[Collected, Tensor, Tensor]],
-    trained: list[nn.Parameter],
-    config: GrpoConfig,
-    step: int,
-) -> dict[str, float]:
-    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction."""
-    old: list[Tensor] = []
-    metrics: dict[str, float] = {}
-    for _ in range(config.updates):
-        for i, (group, advantages, mask) in enumerate(groups):
-            with accelerator.accumulate(policy), accelerator.autocast():
-                mean, std = moments(policy, pipeline, group, config)
-                log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
-                if len(old) <= i:
-                    old.append(log_prob.detach())
-                divergence = None
-                if config.beta:
-                    divergence = gaussian_divergence(mean, reference_mean(reference, pipeline, group, config), std)
-                loss, metrics = policy_loss(
-                    log_prob, old[i], advantages, mask & (std > 0), config.clip, divergence, config.beta
-                )
-                require_finite(loss, step)
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
-                optimizer.step()
-                optimizer.zero_grad()
-    return metrics
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ardrag.rewards import LaionAesthetic, MotionReward, Reward
+from ardrag.sprite_aesthetic import BUNDLED_SCORER, SpriteAestheticReward
 from ardrag.tracking import CoTracker, LucasKanadeTracker, PointTracker
 from ardrag.tracks import Tracks
 
@@ -55,8 +56,10 @@ def build_rewards(
             rewards[name] = MotionReward(build_tracker(tracker, checkpoint))
         elif name == "aesthetic":
             rewards[name] = LaionAesthetic(head)
+        elif name == "sprite_aesthetic":
+            rewards[name] = SpriteAestheticReward.from_pretrained(head or BUNDLED_SCORER)
         else:
-            raise ValueError(f"rewards: {name!r} is unknown; use motion or aesthetic")
+            raise ValueError(f"rewards: {name!r} is unknown; use motion, aesthetic or sprite_aesthetic")
     if not rewards:
         raise ValueError("rewards: none given; use motion=1.0")
     return rewards, weights

@@ -21,7 +21,7 @@ def test_by_name():
     [
         (["motion"], "rewards: 'motion' is not name=weight"),
         (["motion=much"], "rewards: 'motion=much' is not name=weight"),
-        (["beauty=1"], "rewards: 'beauty' is unknown; use motion or aesthetic"),
+        (["beauty=1"], "rewards: 'beauty' is unknown; use motion, aesthetic or sprite_aesthetic"),
         (["motion=1", "motion=2"], "rewards: 'motion' is given twice"),
         ([], "rewards: none given"),
     ],
