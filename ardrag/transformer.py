@@ -256,9 +256,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 sees the clean latent frames before it (at timestep 0) as if they were in the cache.
             update_cache: afterwards the chunk becomes context; for the pass on the clean chunk at timestep 0.
             first_chunk_frames: latent frames of the first chunk of a causal pass, default `chunk_frames`.
-            history: what a causal pass looks back at instead of its own input: a clean clip, recorded before. The
-                result is that of the packed pass, and its gradient stops at the history, as at the cache.
-            record_history: fill `history` from this pass, which must be on the clean clip at timestep 0.
+            history: the recorded clean clip that a causal pass looks back at instead of its own input: the packed
+                pass again, but the gradient stops there, as at the cache. `record_history` fills it: timestep 0.
             attention_kwargs: {"scale": ...} scales LoRA layers.
 
         Returns `.sample [B, out_channels, F, H, W]`, or a tuple of it with `return_dict=False`.

@@ -37,11 +37,13 @@ from training.flow_matching import clamp_first_latent, flow_matching_loss, sampl
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import (
     RunLog,
+    add_lora,
     averaged,
     load_state,
     push_folder,
     require_finite,
     save_state,
+    save_trained,
     step_generator,
 )
 from training.self_rollout import self_rollout
@@ -236,10 +238,7 @@ def export(
     trained = [p for p in model.parameters() if p.requires_grad]
     model.eval()
     with averaged(ema, trained):
-        if config.lora_rank:
-            pipeline.transformer.save_lora_adapter(folder / "lora")
-        else:
-            pipeline.save_pretrained(folder / "pipeline")
+        save_trained(pipeline, folder, lora=bool(config.lora_rank))
         if config.validate:
             error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
@@ -255,12 +254,8 @@ def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> Condition
     if config.gradient_checkpointing:
         pipeline.transformer.enable_gradient_checkpointing()
     if config.lora_rank:
-        from peft import LoraConfig
-
         model.requires_grad_(False)
-        targets = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
-        adapter = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_rank, target_modules=targets)
-        pipeline.transformer.add_adapter(adapter)
+        add_lora(pipeline.transformer, config.lora_rank, alpha=config.lora_rank)
     return model
 
 

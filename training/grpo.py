@@ -43,11 +43,13 @@ from training.reward_runner import build_rewards, score
 from training.runtime import (
     Learner,
     RunLog,
+    add_lora,
     averaged,
     load_state,
     push_folder,
     require_finite,
     save_state,
+    save_trained,
     step_generator,
 )
 from training.self_rollout import SelfRollout, chunk_edges, replay_velocity, self_rollout
@@ -258,10 +260,7 @@ def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: Run
     folder = Path(config.output_dir)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     with averaged(ema, trained):
-        if config.lora_rank:
-            pipeline.transformer.save_lora_adapter(folder / "lora")
-        else:
-            pipeline.save_pretrained(folder / "pipeline")
+        save_trained(pipeline, folder, lora=bool(config.lora_rank))
         if config.validate:
             error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
@@ -280,10 +279,7 @@ def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
     if not config.lora_rank:
         transformer.requires_grad_(True)
         return reference
-    from peft import LoraConfig
-
-    targets = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
-    transformer.add_adapter(LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules=targets))
+    add_lora(transformer, config.lora_rank, alpha=2 * config.lora_rank)
     return reference
 
 

@@ -159,6 +159,24 @@ def averaged(ema: EMAModel, parameters: list[torch.nn.Parameter]) -> Iterator[No
         ema.restore(parameters)
 
 
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
+
+
+def add_lora(transformer: Any, rank: int, alpha: int) -> None:
+    """Give ``transformer`` a LoRA adapter on attention and feed-forward layers; it alone is trainable then."""
+    from peft import LoraConfig
+
+    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS))
+
+
+def save_trained(pipeline: Any, folder: Path, lora: bool) -> None:
+    """Write what was trained: the adapter to ``folder/lora``, or the whole pipeline to ``folder/pipeline``."""
+    if lora:
+        pipeline.transformer.save_lora_adapter(folder / "lora")
+    else:
+        pipeline.save_pretrained(folder / "pipeline")
+
+
 def push_folder(hub_model_id: str, folder: Path) -> None:
     """Put what a run exported on the Hub; the repository is made if it is not there."""
     api = HfApi()

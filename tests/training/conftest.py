@@ -1,7 +1,9 @@
 """A small transformer and conditions for the tests of the stages' mathematics."""
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from ardrag.conditioning import Conditions, image_slot
 from ardrag.transformer import CausalWanTransformer
@@ -36,3 +38,37 @@ def make_transformer():
 @pytest.fixture(scope="session")
 def make_conditions():
     return build_conditions
+
+
+@pytest.fixture(scope="session")
+def run_inputs(pipeline, tmp_path_factory):
+    """A folder with what the stages start from: a VAE, a pipeline, and precomputed latents of six random clips."""
+    folder = tmp_path_factory.mktemp("inputs")
+    pipeline.vae.save_pretrained(folder / "vae")
+    pipeline.save_pretrained(folder / "pipeline")
+    generator = np.random.default_rng(0)
+    rows = {
+        "latents": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
+        "motion": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
+        "reference": generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8).tolist(),
+        "caption": [f"a star moves {way}" for way in ("up", "down", "left", "right", "around", "away")],
+    }
+    Dataset.from_dict(rows).save_to_disk(folder / "latents")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def interrupt_at():
+    """A function that stops the run of a stage's module in the middle of a step, as a power cut would."""
+
+    def interrupt_at(patch, module, step):
+        check = module.require_finite
+
+        def stop(loss, now):
+            check(loss, now)
+            if now == step:
+                raise KeyboardInterrupt
+
+        patch.setattr(module, "require_finite", stop)
+
+    return interrupt_at

@@ -7,11 +7,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from datasets import Dataset
 from safetensors.torch import load_file
 
 from pipelines import ARDragPipeline
@@ -26,27 +24,15 @@ ROOT = Path(__file__).parents[2]
 SIGMAS = [1.0, 0.6, 0.3, 0.0]
 
 
-@pytest.fixture(scope="module")
-def inputs(pipeline, tmp_path_factory):
-    """Folders of a pipeline, student and teacher in one, and of precomputed latents."""
-    folder = tmp_path_factory.mktemp("distill")
-    pipeline.save_pretrained(folder / "pipeline")
-    generator = np.random.default_rng(0)
-    rows = {
-        "latents": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
-        "motion": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
-        "reference": generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8).tolist(),
-        "caption": [f"a star moves {way}" for way in ("up", "down", "left", "right", "around", "away")],
-    }
-    Dataset.from_dict(rows).save_to_disk(folder / "latents")
-    return folder
-
-
 @pytest.fixture
-def configure(inputs, tmp_path):
+def configure(run_inputs, tmp_path):
     def configure(name="run", **changes):
-        settings = {"init_from": str(inputs / "pipeline"), "teacher": str(inputs / "pipeline"), "sigmas": SIGMAS}
-        settings |= {"data": [str(inputs / "latents")], "num_latents": 4, "steps": 4, "batch_size": 2, "warmup": 1}
+        settings = {
+            "init_from": str(run_inputs / "pipeline"),
+            "teacher": str(run_inputs / "pipeline"),
+            "sigmas": SIGMAS,
+        }
+        settings |= {"data": [str(run_inputs / "latents")], "num_latents": 4, "steps": 4, "batch_size": 2, "warmup": 1}
         settings |= {"critic_updates": 2, "log_every": 1, "save_every": 2, "validate": False}
         settings |= {"text_guidance": 1.0, "motion_guidance": 0.5}
         return DistillConfig(output_dir=str(tmp_path / name), **{**settings, **changes})
@@ -138,24 +124,12 @@ VARIANTS = {
 }
 
 
-def stop_after(monkeypatch, step):
-    """Stop the run in the middle of `step`, as a power cut would."""
-    check = distill.require_finite
-
-    def stop(loss, now):
-        check(loss, now)
-        if now == step:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(distill, "require_finite", stop)
-
-
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
     with monkeypatch.context() as patch:
-        stop_after(patch, 3)
+        interrupt_at(patch, distill, 3)
         with pytest.raises(KeyboardInterrupt):
             main(parts)
     main(parts)

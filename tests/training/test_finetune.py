@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions
@@ -17,27 +15,15 @@ from training.finetune import FinetuneConfig, draw_step, main
 from training.runtime import RunLog
 
 
-@pytest.fixture(scope="module")
-def inputs(pipeline, tmp_path_factory):
-    """Folders of a VAE, a pipeline and precomputed latents."""
-    folder = tmp_path_factory.mktemp("finetune")
-    pipeline.vae.save_pretrained(folder / "vae")
-    pipeline.save_pretrained(folder / "pipeline")
-    generator = np.random.default_rng(0)
-    rows = {
-        "latents": generator.normal(size=(6, 4, 3, 4, 4)).astype(np.float32).tolist(),
-        "motion": generator.normal(size=(6, 4, 3, 4, 4)).astype(np.float32).tolist(),
-        "reference": generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8).tolist(),
-        "caption": [f"a star moves {way}" for way in ("up", "down", "left", "right", "around", "away")],
-    }
-    Dataset.from_dict(rows).save_to_disk(folder / "latents")
-    return folder
-
-
 @pytest.fixture
-def configure(inputs, tmp_path):
+def configure(run_inputs, tmp_path):
     def configure(name="run", **changes):
-        settings = {"vae": str(inputs / "vae"), "data": [str(inputs / "latents")], "num_layers": 1, "num_heads": 2}
+        settings = {
+            "vae": str(run_inputs / "vae"),
+            "data": [str(run_inputs / "latents")],
+            "num_layers": 1,
+            "num_heads": 2,
+        }
         settings |= {"head_dim": 12, "ffn_dim": 16, "num_latents": 3, "steps": 4, "batch_size": 2, "warmup": 1}
         settings |= {"log_every": 1, "save_every": 2, "validate": False, "num_inference_steps": 2}
         return FinetuneConfig(output_dir=str(tmp_path / name), **{**settings, **changes})
@@ -54,29 +40,17 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def interrupt_at(monkeypatch, step):
-    """Stop the run in the middle of `step`, as a power cut would."""
-    check = finetune.require_finite
-
-    def stop(loss, now):
-        check(loss, now)
-        if now == step:
-            raise KeyboardInterrupt
-
-    return monkeypatch.setattr(finetune, "require_finite", stop)
-
-
 OWN = {"causal": True, "own_history": 0.7, "sigmas": [1.0, 0.5, 0.0], "first_latent_given": 1.0}
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"causal": True, "gradient_accumulation_steps": 2}, OWN], ids=["bidi", "causal", "own history"]
 )
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
+        interrupt_at(patch, finetune, 3)
         with pytest.raises(KeyboardInterrupt):
             main(parts)
     main(parts)
@@ -110,20 +84,20 @@ def test_a_finished_run_is_left_as_it_is(configure):
     assert same(before, weights_of(config))
 
 
-def test_starts_from_a_pipeline(configure, inputs, pipeline):
-    config = configure(init_from=str(inputs / "pipeline"), steps=1, muon_lr=0.0, adamw_lr=0.0)
+def test_starts_from_a_pipeline(configure, run_inputs, pipeline):
+    config = configure(init_from=str(run_inputs / "pipeline"), steps=1, muon_lr=0.0, adamw_lr=0.0)
     main(config)
     assert same(weights_of(config), pipeline.transformer.state_dict())
 
 
-def test_lora_leaves_the_model_alone(configure, inputs):
-    config = configure(init_from=str(inputs / "pipeline"), steps=2, lora_rank=2)
+def test_lora_leaves_the_model_alone(configure, run_inputs):
+    config = configure(init_from=str(run_inputs / "pipeline"), steps=2, lora_rank=2)
     main(config)
     adapter = weights_of(config, "lora")
     assert adapter and all("lora" in name for name in adapter)
     assert any(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
     assert not (Path(config.output_dir) / "pipeline").exists()
-    start = load_file(next((inputs / "pipeline" / "transformer").glob("*.safetensors")))
+    start = load_file(next((run_inputs / "pipeline" / "transformer").glob("*.safetensors")))
     trained = weights_of(config, "state")
     for name, value in start.items():
         stem, _, end = name.rpartition(".")

@@ -171,27 +171,16 @@ def weights_of(config, file="state/model.safetensors"):
     return load_file(Path(config.output_dir) / file)
 
 
-def stop_after(monkeypatch, step):
-    check = grpo.require_finite
-
-    def stop(loss, now):
-        check(loss, now)
-        if now == step:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(grpo, "require_finite", stop)
-
-
 @pytest.mark.parametrize(
     "changes",
     [{"mode": "crn", "eta": 1.0}, {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True}],
     ids=["crn", "two updates, accumulated"],
 )
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, bright, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, bright, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
     with monkeypatch.context() as patch:
-        stop_after(patch, 3)
+        interrupt_at(patch, grpo, 3)
         with pytest.raises(KeyboardInterrupt):
             main(parts)
     main(parts)
