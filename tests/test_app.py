@@ -388,7 +388,14 @@ def test_bad_upload_shows_a_message(page: Any, tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_cancel_stops_and_frees_the_page(page: Any) -> None:
+    """A clip long enough to be caught: an example alone is done in less time than a click takes."""
     page.click("#examples button >> nth=0")
+    page.get_by_text("33 of 33 frames").wait_for()
+    page.wait_for_selector("#generate:enabled")
+    page.get_by_label("65", exact=True).check()
+    page.get_by_role("spinbutton", name="Steps per latent").fill("16")
+    page.keyboard.press("Tab")
+    page.click("#generate")
     page.wait_for_selector("#cancel:enabled")
     page.click("#cancel")
     page.get_by_text("Cancelled.").wait_for()
