@@ -106,7 +106,9 @@ def generate(pipeline: ARDragPipeline, system: System, clip: SpriteClip, seed: i
     return np.stack(made), latency
 
 
-def measure(clip: SpriteClip, frames: np.ndarray, latents: Sequence[int]) -> dict[str, float | None]:
+def measure(
+    clip: SpriteClip, frames: np.ndarray, latents: Sequence[int], temporal_factor: int = 4
+) -> dict[str, float | None]:
     """Path and colour errors, flicker and background PSNR of one video; None where there is nothing to measure."""
     centres = sprite_centres(clip, frames)
     errors, colours = path_errors(clip, frames, centres), colour_errors(clip, frames, centres)
@@ -114,7 +116,7 @@ def measure(clip: SpriteClip, frames: np.ndarray, latents: Sequence[int]) -> dic
     change = np.abs(np.diff(frames[:, quiet].astype(np.float32), axis=0)).mean() if quiet.any() else None
     found = {"path_error": mean_of(errors[1:]), "flicker": None if change is None else float(change)}
     for latent in latents:
-        shown = pixel_frames(latent, 4)
+        shown = pixel_frames(latent, temporal_factor)
         found[f"path_error_latent_{latent}"] = mean_of(errors[shown])
         found[f"colour_error_latent_{latent}"] = mean_of(colours[shown])
         found[f"background_psnr_latent_{latent}"] = (
@@ -127,12 +129,13 @@ def clip_row(pipeline: ARDragPipeline, system: System, config: CompareConfig, in
     """Everything that is measured of one system on one clip."""
     clip = make_clip(SPLIT, index, SHORT)
     frames, latency = generate(pipeline, system, clip, config.seed + index)
-    row = {"index": index, "categories": list(clip.categories), "short": measure(clip, frames, SHORT_LATENTS)}
+    factor = pipeline.vae.config.scale_factor_temporal
+    row = {"index": index, "categories": list(clip.categories), "short": measure(clip, frames, SHORT_LATENTS, factor)}
     row |= {"latency": latency, "features": latent_statistics(pipeline, frames)}
     row["true_features"] = latent_statistics(pipeline, clip.frames)
     if index < config.num_long_clips and system.bidirectional_steps is None:
         clip = make_clip(SPLIT, index, LONG)
-        row["long"] = measure(clip, generate(pipeline, system, clip, config.seed + index)[0], LONG_LATENTS)
+        row["long"] = measure(clip, generate(pipeline, system, clip, config.seed + index)[0], LONG_LATENTS, factor)
     return row
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ardrag.conditioning import Conditions, image_slot
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, generate_clip, seeded_generator
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks import Tracks
+from pipelines.clip_inputs import clip_inputs
 from pipelines.image_input import check_image, fit_image
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import to_frames
@@ -43,18 +43,9 @@ def generate_bidirectional(
     scheduler: FewStepScheduler = pipeline.scheduler
     steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
     fitted = fit_image(image, height, width)
-    reference = pipeline.encode_reference(fitted)
-    vae = StreamingVAE(pipeline.vae)
     control = tracks if tracks is not None else Tracks.empty(length)
-    heat = control.heatmap(height, width, frames=range(length)) * 2 - 1
-    motion = vae.encode(heat.to(reference).expand(1, 3, -1, -1, -1))
-    noise = GeneratorNoise([seeded_generator(seed)], reference.device, reference.dtype)
-    conditions = Conditions(
-        motion,
-        image_slot(reference, noise(motion.shape)),
-        pipeline.encode_prompt([prompt]),
-        pipeline.encode_image(fitted),
-    )
+    noise = GeneratorNoise([seeded_generator(seed)], pipeline.transformer.device, pipeline.transformer.dtype)
+    conditions, reference = clip_inputs(pipeline, fitted, prompt, control, length, noise)
     given = reference if scheduler.config.first_frame == "encode" else None
     latents = generate_clip(pipeline.transformer, conditions, scheduler.schedule(steps), 0.0, noise, given)
-    return to_frames(vae.decode(latents)[0])
+    return to_frames(StreamingVAE(pipeline.vae).decode(latents)[0])

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ardrag.conditioning import Conditions, image_slot
+from ardrag.conditioning import Conditions
 from ardrag.flow import KERNELS
 from ardrag.rewards import Reward, combine
 from ardrag.rollout import GeneratorNoise, seeded_generator
@@ -36,6 +36,8 @@ from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
+from pipelines.clip_inputs import clip_inputs
+from pipelines.video import to_frames
 from training.config import config_lines, parse_config
 from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
 from training.prompts import Prompt, load_prompts
@@ -158,19 +160,11 @@ class Collected:
 @torch.no_grad()
 def collect(pipeline: ARDragPipeline, prompt: Prompt, config: GrpoConfig, seed: Sequence[int]) -> Collected:
     """Roll out a group of videos of one prompt; everything random is a function of ``seed``."""
-    height, width = prompt.image.shape[:2]
     size, device = config.group_size, pipeline.transformer.device
-    factor = pipeline.vae.config.scale_factor_temporal
-    frames = 1 + factor * (config.num_latents - 1)
-    picture = Image.fromarray(prompt.image)
-    reference = pipeline.encode_reference(picture)
-    heat = prompt.tracks.heatmap(height, width, frames=range(frames)) * 2 - 1
-    motion = StreamingVAE(pipeline.vae).encode(heat.to(reference).expand(1, 3, -1, -1, -1))
+    frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
     fill = GeneratorNoise([seeded_generator(*seed, 2**20)], device, torch.float32)
-    tokens = pipeline.encode_image(picture)
-    one = Conditions(
-        motion, image_slot(reference, fill(motion.shape)), pipeline.encode_prompt([prompt.caption]), tokens
-    )
+    picture = Image.fromarray(prompt.image)
+    one, reference = clip_inputs(pipeline, picture, prompt.caption, prompt.tracks, frames, fill)
     conditions = one.repeated(size)
     scheduler = pipeline.scheduler
     given = reference.expand(size, -1, -1, -1, -1) if scheduler.config.first_frame == "encode" else None
@@ -191,17 +185,17 @@ def collect(pipeline: ARDragPipeline, prompt: Prompt, config: GrpoConfig, seed: 
         kernel=KERNELS[config.kernel],
     )
     decoded = StreamingVAE(pipeline.vae).decode(rollout.latents)  # [G, 3, T, H, W] in -1..1
-    videos = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).transpose(1, 2).cpu()
+    videos = torch.from_numpy(to_frames(decoded)).movedim(-1, 2)
     return Collected(conditions, rollout, videos, prompt.tracks)
 
 
-def moments(model: Any, pipeline: ARDragPipeline, group: Collected, config: GrpoConfig) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the stochastic steps under the weights of ``model``, by replay."""
-    rollout = group.rollout
-    velocity = replay_velocity(
-        model, pipeline.transformer, rollout, group.conditions, config.history_gradient and torch.is_grad_enabled()
-    )
-    sigmas, kernel = pipeline.scheduler.sigmas, KERNELS[config.kernel]
+def moments(
+    model: Any, transformer: CausalWanTransformer, sigmas: Sequence[float], group: Collected, config: GrpoConfig
+) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the stochastic steps under the weights of ``model`` (``transformer``, wrapped), by replay."""
+    rollout, through_history = group.rollout, config.history_gradient and torch.is_grad_enabled()
+    velocity = replay_velocity(model, transformer, rollout, group.conditions, through_history)
+    kernel = KERNELS[config.kernel]
     return transition_moments(rollout.exit_noisy, velocity, rollout.exit_steps, sigmas, config.eta, kernel)
 
 
@@ -226,13 +220,12 @@ class Reference:
 
 
 @torch.no_grad()
-def reference_mean(reference: Reference, pipeline: ARDragPipeline, group: Collected, config: GrpoConfig) -> Tensor:
-    """Mean of the stochastic steps under the reference."""
+def reference_means(
+    reference: Reference, sigmas: Sequence[float], groups: Sequence[Collected], config: GrpoConfig
+) -> list[Tensor]:
+    """Mean of the stochastic steps of each group under the reference, which does not change while they are used."""
     with reference.model() as model:
-        velocity = replay_velocity(model, model, group.rollout, group.conditions)
-    rollout, sigmas = group.rollout, pipeline.scheduler.sigmas
-    kernel = KERNELS[config.kernel]
-    return transition_moments(rollout.exit_noisy, velocity, rollout.exit_steps, sigmas, config.eta, kernel)[0]
+        return [moments(model, model, sigmas, group, config)[0] for group in groups]
 
 
 def judge(
@@ -297,16 +290,17 @@ def update(
     """One or more updates on the same rollouts; the ratio is 1 at the first, by construction."""
     old: list[Tensor] = []
     metrics: dict[str, float] = {}
+    sigmas = pipeline.scheduler.sigmas
+    with accelerator.autocast():
+        before = reference_means(reference, sigmas, [group for group, _, _ in groups], config) if config.beta else []
     for _ in range(config.updates):
         for i, (group, advantages, mask) in enumerate(groups):
             with accelerator.accumulate(policy), accelerator.autocast():
-                mean, std = moments(policy, pipeline, group, config)
+                mean, std = moments(policy, pipeline.transformer, sigmas, group, config)
                 log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
                 if len(old) <= i:
                     old.append(log_prob.detach())
-                divergence = None
-                if config.beta:
-                    divergence = gaussian_divergence(mean, reference_mean(reference, pipeline, group, config), std)
+                divergence = gaussian_divergence(mean, before[i], std) if config.beta else None
                 loss, metrics = policy_loss(
                     log_prob, old[i], advantages, mask & (std > 0), config.clip, divergence, config.beta
                 )
