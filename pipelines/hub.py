@@ -11,12 +11,14 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, get_session, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -41,7 +43,7 @@ def fetch_pipeline(name: str, **options: Any) -> Path:
 
     Args:
         name: folder, or Hub name ``user/repository``.
-        options: ``revision``, ``token``, ``cache_dir``, ``force_download``, ``local_files_only`` as diffusers has them.
+        options: ``revision``, ``token``, ``cache_dir``, ``force_download``, ``local_files_only``, as in diffusers.
 
     Raises:
         ValueError: if there is no such pipeline, it cannot be had, or its weights are pickles; with the remedy.
@@ -85,7 +87,7 @@ def refuse_pickles(name: str, files: Iterable[str]) -> None:
 
 
 def push_folder(
-    folder: str | os.PathLike[str],
+    folder: str | Path,
     repo_id: str,
     *,
     repo_type: str = "model",
@@ -93,12 +95,13 @@ def push_folder(
     token: str | bool | None = None,
     commit_message: str | None = None,
     create_pr: bool = False,
-    allow_patterns: list[str] | None = None,
+    replaced: Sequence[str] = ("*.safetensors", "*.safetensors.index.json"),
     space_sdk: str | None = None,
 ) -> str:
-    """Upload ``folder`` as one commit, into a repository that is made if it is not there; returns the commit's address.
+    """Upload ``folder`` as one commit, into a repository that is made if needed; returns the commit's address.
 
-    Files that the Hub has already, from an earlier or an interrupted upload, are not sent again.
+    Files that the Hub has already, from an earlier or an interrupted upload, are not sent again. Files there that
+    match ``replaced`` and are not in ``folder`` go: shards of another size would be loaded beside the new ones.
 
     Raises:
         ValueError: if the Hub refuses or cannot be reached, or the folder holds pickles. Local files stay as they are.
@@ -107,7 +110,7 @@ def push_folder(
     pickles = [file for file in files if file.endswith(PICKLES)]
     if pickles:
         raise ValueError(f"folder: {folder} holds {pickles[0]}; pickles do not go to the Hub, write safetensors")
-    with clear_errors(f"hub: {repo_id}", kept=f"; {folder} is kept, push it again"):
+    with clear_errors(f"hub: {repo_id}", kept="; local files are as they were"):
         api = HfApi(token=token)
         url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=space_sdk)
         done = api.upload_folder(
@@ -116,9 +119,18 @@ def push_folder(
             folder_path=folder,
             commit_message=commit_message or f"Upload {Path(folder).name}",
             create_pr=create_pr,
-            allow_patterns=allow_patterns,
+            delete_patterns=list(replaced),
         )
     return str(done.commit_url)
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """`shutil.copytree`'s way to put ``source`` at ``target`` without a second copy, where the disk can do so."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
 
 
 def open_repository(repo_id: str, private: bool | None = None, repo_type: str = "model") -> str:
@@ -136,17 +148,16 @@ def clear_errors(what: str, kept: str = "") -> Iterator[None]:
     """Within, whatever the Hub or the way to it refuses becomes a ValueError of one sentence with the remedy."""
     try:
         yield
-    except (OSError, RuntimeError, HfHubHTTPError, *transport_errors()) as error:
+    except (OSError, RuntimeError, HfHubHTTPError, transport_error()) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
         raise ValueError(f"{what} {explain(cause)}{kept}") from error
 
 
-def transport_errors() -> tuple[type[Exception], ...]:
+def transport_error() -> type[Exception]:
     """What the client's HTTP library raises when the network fails (its name depends on the client's version)."""
-    from huggingface_hub.utils import get_session
-
-    library = __import__(type(get_session()).__module__.split(".")[0])
-    return (library.HTTPError,)
+    client = type(get_session())
+    found: type[Exception] = import_module(client.__module__.split(".")[0]).HTTPError
+    return found
 
 
 def explain(error: BaseException) -> str:
@@ -188,6 +199,6 @@ def warn_of_changes(text: str, name: str, version: str | None = None) -> None:
     """Warn if generated code was changed by hand, or is of another ``version`` (None: any)."""
     stamp = STAMP.match(text)
     if stamp is None or code_hash(text[stamp.end() :]) != stamp[2]:
-        logger.warning("%s: its code is not what its stamp says; somebody changed it, read it before you trust it", name)
+        logger.warning("%s: its code is not what its stamp says; somebody changed it, read it before use", name)
     elif version is not None and stamp[1] != version:
         logger.warning("%s: written by ardrag %s, loaded by %s; videos may differ", name, stamp[1], version)

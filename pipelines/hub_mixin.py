@@ -58,7 +58,7 @@ class HubMixin:
         """As diffusers' own, but components of a class of ours are looked up here.
 
         A repository may carry code for those who do not have this package. diffusers would prefer that code to ours
-        wherever a file of that name lies beside the weights. It asks the module named here for the two base classes too.
+        wherever a file of that name lies beside the weights. It asks the module named here for base classes too.
         """
         config = super().load_config(*args, **kwargs)  # type: ignore[misc]
         for component, (kind, _) in CONFIGS.items():
@@ -134,9 +134,7 @@ class HubMixin:
         create_pr: bool,
     ) -> str:
         message = commit_message or f"Upload {type(self).__name__}"
-        return push_folder(
-            folder, repo_id, private=private, token=token, commit_message=message, create_pr=create_pr
-        )
+        return push_folder(folder, repo_id, private=private, token=token, commit_message=message, create_pr=create_pr)
 
 
 def check_saved(name: str, folder: Path, class_name: str, skip: Any = ()) -> None:
@@ -162,6 +160,6 @@ def check_saved(name: str, folder: Path, class_name: str, skip: Any = ()) -> Non
         unknown = fields - set(inspect.signature(kind.__init__).parameters)
         if unknown:
             raise ValueError(
-                f"model: {name} has {', '.join(sorted(unknown))} in {component}/{file}, which ardrag {__version__} does "
-                "not know; update this package, or give a revision from before"
+                f"model: {name} has {', '.join(sorted(unknown))} in {component}/{file}, which ardrag {__version__} "
+                "does not know; update this package, or give a revision from before"
             )

@@ -30,7 +30,7 @@ from pipelines.batch_input import as_list, check_steps, draw_seed, one_each
 from pipelines.hub_mixin import HubMixin
 from pipelines.image_input import check_image, fit_image, image_pixels, nearest_bucket
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
-from pipelines.session import Session, SessionInputs, LatentCallback
+from pipelines.session import LatentCallback, Session, SessionInputs
 
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
     _optional_components = ["image_encoder", "image_processor"]
     _callback_tensor_inputs = ["latents"]
-    Tracks = Tracks
+    tracks_class = Tracks
     """What a call takes as ``tracks``, at hand also where this class came from the Hub without its package."""
 
     def __init__(
@@ -340,7 +340,9 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
                 bar.update(len(part))
         return np.stack(frames)
 
-    def _step_callback(self, callback: StepEndCallback | None, num_inference_steps: int | None) -> LatentCallback | None:
+    def _step_callback(
+        self, callback: StepEndCallback | None, num_inference_steps: int | None
+    ) -> LatentCallback | None:
         if callback is None:
             return None
         config = self.scheduler.config

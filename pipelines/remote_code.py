@@ -1,8 +1,8 @@
 """The code that a repository carries for those who do not have this package, generated from this package's own.
 
-diffusers runs custom code as single files. `flatten` puts `ARDragPipeline` and everything it imports from here into one
-readable module, ``pipeline.py``; each component that is ours gets a file of a few lines that takes its class from there.
-The first line is a stamp (version and SHA-256 of the rest), by which a change can be told (`pipelines.hub.check_stamp`).
+diffusers runs custom code as single files. `flatten` puts `ARDragPipeline` and everything it imports from here into
+one readable module, ``pipeline.py``; each component of a class of ours gets a file of a few lines that takes the class
+from there. The first line is a stamp (version, SHA-256 of the rest) that tells a change (`hub.warn_of_changes`).
 
     python -m pipelines.publish code some/folder
     DiffusionPipeline.from_pretrained(repository, custom_pipeline="pipeline", trust_remote_code=True)
@@ -28,12 +28,12 @@ COMPONENTS = {
 }
 """Components whose classes are ours: the module and class that ``model_index.json`` names."""
 
-FOOTER = '''
+FOOTER = """
 # How the files beside the components find this module, whichever way it was loaded, and what a saved copy calls them.
 sys.modules["{alias}"] = sys.modules[__name__]
 {homes}
 warn_of_changes(Path(__file__).read_text(encoding="utf-8"), __file__)
-'''
+"""
 COMPONENT = '''"""`{name}`, from the `pipeline.py` of this repository; see there.
 
 Loaded by DiffusionPipeline.from_pretrained(..., custom_pipeline="pipeline", trust_remote_code=True).
@@ -75,7 +75,7 @@ def flatten(entry: str) -> str:
     Imports of ours inside functions stay: they are for those who have the package.
 
     Raises:
-        ValueError: if two modules define a name differently, or a module is imported in a way that cannot be flattened.
+        ValueError: if two modules define a name differently, or import in a way that cannot be flattened.
     """
     outer: dict[str, None] = {"import sys": None, "from pathlib import Path": None}
     defined: dict[str, str] = {}
@@ -146,7 +146,9 @@ def outer_imports(statement: ast.stmt) -> Iterator[str]:
     """A statement that imports from elsewhere, one line per name."""
     if isinstance(statement, ast.Import):
         yield from (ast.unparse(ast.Import([alias])) for alias in statement.names)
-    elif isinstance(statement, ast.ImportFrom) and statement.module != "__future__" and not [*inner_imports(statement)]:
+    elif (
+        isinstance(statement, ast.ImportFrom) and statement.module != "__future__" and not [*inner_imports(statement)]
+    ):
         names = (alias for alias in statement.names if alias.name != "TYPE_CHECKING")
         yield from (ast.unparse(ast.ImportFrom(statement.module, [alias], 0)) for alias in names)
 

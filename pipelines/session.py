@@ -70,7 +70,9 @@ class Session:
         seconds: time of the last step's parts: ``encode``, ``denoise``, ``cache``, ``decode``.
     """
 
-    def __init__(self, pipeline: ARDragPipeline, inputs: SessionInputs, callback: LatentCallback | None = None) -> None:
+    def __init__(
+        self, pipeline: ARDragPipeline, inputs: SessionInputs, callback: LatentCallback | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._inputs = inputs
         self._callback = callback

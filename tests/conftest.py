@@ -6,7 +6,6 @@ milliseconds a latent; `pipeline` is one of them, shared by all tests, which lea
 
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np

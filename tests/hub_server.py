@@ -1,9 +1,9 @@
 """A Hub to test against: the protocol of huggingface.co as its own client speaks it, in memory, on a local port.
 
 Repositories (models, datasets, Spaces) with commits, branches and tags; regular and LFS files, the latter in one or in
-several parts; listing, downloading with ETag, redirect and range; tokens, private repositories, quotas. A client reaches
-it through ``HF_ENDPOINT``, which is read at import: see `HubServer.environment`. Xet is left out, as for a client
-without the ``hf_xet`` package.
+several parts; listing, downloading with ETag, redirect and range; tokens, private repositories, quotas. A client
+reaches it through ``HF_ENDPOINT``, which is read at import: see `HubServer.environment`. Xet is left out, as for a
+client without the ``hf_xet`` package.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Repository:
 class HubServer:
     """The Hub. ``users`` maps tokens to names; a name that ends in ``:read`` may not write.
 
-    ``requests`` is a log of (method, path). ``before`` is called with (method, path) before a request is served and may
-    raise `Answer`, or wait. ``quota``: bytes of large files that fit.
+    ``requests`` is a log of (method, path). ``before`` is called with (method, path) before a request is served; it
+    may raise `Answer`, or wait. ``quota``: bytes of large files that fit.
     """
 
     def __init__(self) -> None:
@@ -268,7 +268,9 @@ class Handler(BaseHTTPRequestHandler):
             errors.append('"short_description" length must be less than or equal to 60 characters long')
         for entry in found.get("model-index", []) if isinstance(found, dict) else []:
             for result in entry["results"]:
-                errors += [f"model-index: {name} is missing" for name in ("task", "dataset", "metrics") - result.keys()]
+                errors += [
+                    f"model-index: {name} is missing" for name in ("task", "dataset", "metrics") - result.keys()
+                ]
         messages = [{"message": error} for error in errors]
         raise Answer(400 if errors else 200, {"errors": messages, "warnings": []})
 
@@ -374,7 +376,9 @@ class Handler(BaseHTTPRequestHandler):
                 header, size = {}, self.hub.part_size
                 if size is not None and entry["size"] > size:
                     count = -(-entry["size"] // size)
-                    header = {str(part): f"{self.hub.store_url}/lfs/{entry['oid']}/{part}" for part in range(1, count + 1)}
+                    header = {
+                        str(part): f"{self.hub.store_url}/lfs/{entry['oid']}/{part}" for part in range(1, count + 1)
+                    }
                     header["chunk_size"] = str(size)
                 answer["actions"] = {
                     "upload": {"href": f"{self.hub.store_url}/lfs/{entry['oid']}", "header": header},
@@ -407,9 +411,7 @@ class Handler(BaseHTTPRequestHandler):
         commit = repository.at(revision)
         blob = commit.files.get(path)
         if blob is None:
-            raise Answer(
-                404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit.oid
-            )
+            raise Answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit.oid)
         if blob.content is not None:
             self.file(blob.content, ETag=f'"{blob.oid}"', X_Repo_Commit=commit.oid)
         raise Answer(
@@ -433,8 +435,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Answer(416, **headers, Content_Range=f"bytes */{len(content)}")
         part = content[start : stop + 1]
         raise Answer(206, part, **headers, Content_Range=f"bytes {start}-{stop}/{len(content)}")
-
-
 
 
 WORKER = """

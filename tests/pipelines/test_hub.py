@@ -4,15 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pipelines.hub import push_folder, refuse_pickles
-from tests.hub_server import HubProcess, refusal
+from tests.hub_server import HubProcess
 
 
 MAKE = """
@@ -24,11 +20,13 @@ torch.set_num_threads(1)
 
 def make(pipe):
     picture = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
-    tracks = pipe.Tracks.from_points([[(0, 0.2, 0.3), (8, 0.8, 0.4)]], num_frames=9)
+    tracks = pipe.tracks_class.from_points([[(0, 0.2, 0.3), (8, 0.8, 0.4)]], num_frames=9)
     made = pipe(picture, "a star", tracks=tracks, output_type="np", generator=torch.Generator().manual_seed(0))
     return hashlib.sha256(made.frames.tobytes()).hexdigest()
 """
-OURS = MAKE + "from pipelines import ARDragPipeline\nprint(make(ARDragPipeline.from_pretrained({name!r}, **{options})))"
+OURS = (
+    MAKE + "from pipelines import ARDragPipeline\nprint(make(ARDragPipeline.from_pretrained({name!r}, **{options})))"
+)
 DIFFUSERS = MAKE + (
     "import importlib.util\nassert importlib.util.find_spec('ardrag') is None\n"
     "from diffusers import DiffusionPipeline\n"
