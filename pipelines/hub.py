@@ -179,7 +179,7 @@ def explain(error: BaseException) -> str:
     if status == 429:
         return "is refused for now, too many requests; try again in a few minutes"
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
-        return "is not (wholly) in the cache, and the Hub is out of reach or HF_HUB_OFFLINE is set; go online once"
+        return "is not whole in the cache, and the Hub is out of reach (or HF_HUB_OFFLINE is set); load it online once"
     if status is not None:
         return f"is refused by the Hub ({status}: {said}); try again later"
     return f"cannot be had ({type(error).__name__}: {said}); check the network and try again"

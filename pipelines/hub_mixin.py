@@ -151,7 +151,7 @@ def check_saved(name: str, folder: Path, class_name: str, skip: Any = ()) -> Non
     """
     index = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
     if index.get("_class_name") != class_name:
-        raise ValueError(f"model: {name} is a {index.get('_class_name')}, not a {class_name}; load it as what it is")
+        raise ValueError(f"model: {name} is a {index.get('_class_name')}, not an {class_name}; load it as what it is")
     for component, (kind, file) in CONFIGS.items():
         path = folder / component / file
         if component in skip or not path.is_file():

@@ -438,8 +438,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 WORKER = """
-import contextlib, io, json, sys
-answers = sys.stdout
+import contextlib, io, json, os, sys
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # libraries that write to the descriptor itself do not come in between
 for line in sys.stdin:
     printed, error = io.StringIO(), None
     with contextlib.redirect_stdout(printed):
