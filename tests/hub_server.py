@@ -98,7 +98,8 @@ class HubServer:
     """The Hub. ``users`` maps tokens to names; a name that ends in ``:read`` may not write.
 
     ``requests`` is a log of (method, path). ``before`` is called with (method, path) before a request is served; it
-    may raise `Answer`, or wait. ``quota``: bytes of large files that fit.
+    may raise `Answer`, or wait. ``quota``: bytes of large files that fit. ``cut``: after so many bytes of a large file
+    the connection breaks, once. ``ranges`` is a log of the parts that were asked for.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,9 @@ class HubServer:
         self.parts: dict[str, dict[int, bytes]] = {}
         self.part_size: int | None = None
         self.quota: int | None = None
+        self.cut: int | None = None
         self.requests: list[tuple[str, str]] = []
+        self.ranges: list[str] = []
         self.before: Callable[[str, str], None] | None = None
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
@@ -179,8 +182,11 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+        cut, body = self.hub.cut, answer.body
+        if cut is not None and self.command == "GET" and self.path.startswith("/large/") and len(body) > cut:
+            self.hub.cut, body, self.close_connection = None, body[:cut], True
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
+            self.wfile.write(body)
 
     # Who may do what
 
@@ -430,6 +436,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if asked is None:
             raise Answer(200, content, **headers)
+        self.hub.ranges.append(asked[0])
         start, stop = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
         if start >= len(content):
             raise Answer(416, **headers, Content_Range=f"bytes */{len(content)}")

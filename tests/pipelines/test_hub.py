@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import hf_raise_for_status
 
 from ardrag.version import __version__
-from pipelines.hub import push_folder, refuse_pickles
+from pipelines.hub import clear_errors, push_folder, refuse_pickles, transport_error
 from tests.hub_server import Blob, HubProcess, HubServer, Repository, refusal
 
 
@@ -74,7 +77,7 @@ def fresh(hub, tmp_path):
 def well(hub):
     """The Hub forgets its moods after every test."""
     yield
-    hub.before, hub.quota, hub.part_size = None, None, None
+    hub.before, hub.quota, hub.part_size, hub.cut = None, None, None, None
 
 
 def without_package(code, hub, home, tmp_path, **variables):
@@ -136,6 +139,32 @@ def test_a_revision_is_pinned_and_the_cache_is_used(hub, hub_process, pushed):
         f"from huggingface_hub import HfApi\nHfApi().create_tag('alice/tiny', tag='v1', revision={first!r})"
     )
     assert hub_process.run(OURS.format(name="alice/tiny", options={"revision": "v1"})).strip() == pushed
+
+
+@pytest.mark.slow
+def test_a_download_that_broke_off_is_completed(hub, fresh, pushed):
+    hub.cut = 1000
+    hub.requests.clear()
+    assert fresh().run(OURS.format(name="alice/tiny", options={"revision": "v1"})).strip() == pushed
+    sent = [path for method, path in hub.requests if method == "GET" and path.startswith("/large/")]
+    assert len(sent) == len(set(sent)) + 1  # the one that was cut came a second time
+
+
+def test_a_header_is_read_without_its_file(hub, hub_process, pushed):
+    hub.ranges.clear()
+    printed = hub_process.run(
+        "from huggingface_hub import HfApi\n"
+        "found = HfApi().parse_safetensors_file_metadata('alice/tiny', 'vae/diffusion_pytorch_model.safetensors')\n"
+        "print(len(found.tensors))"
+    )
+    assert int(printed) > 10 and hub.ranges
+
+
+def test_the_command_takes_a_name_of_the_hub(hub_process, pushed, picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    arguments = ["--image", str(tmp_path / "a.png"), "--out", str(tmp_path / "a.mp4"), "--model", "alice/tiny"]
+    hub_process.run(f"from pipelines.generate import main\nassert main({arguments!r}) == 0")
+    assert (tmp_path / "a.mp4").stat().st_size > 0
 
 
 def test_offline_the_cache_is_enough(hub, hub_process, pushed):
@@ -255,6 +284,38 @@ def test_what_cannot_be_pushed_is_refused_and_nothing_is_lost(hub, hub_process, 
     with pytest.raises(RuntimeError, match=f"^ValueError: {message}.*; local files are as they were$"):
         hub_process.run(code)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(status, message, code=""):
+    """The client's error for an answer of the Hub."""
+    library = import_module(transport_error().__module__.split(".")[0])
+    headers = {"X-Error-Code": code, "X-Error-Message": message}
+    response = library.Response(status, headers=headers, request=library.Request("GET", "http://hub/api/models/a/b"))
+    with pytest.raises(HfHubHTTPError) as caught:
+        hf_raise_for_status(response)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (refused(403, "Access to a/b is restricted", "GatedRepo"), "is gated; ask for access on its page"),
+        (refused(402, "Payment required: storage limit"), "has no room left .*storage limit"),
+        (refused(500, "out of order"), "is refused by the Hub .500: .*out of order"),
+        (OfflineModeIsEnabled("offline"), "is not whole in the cache"),
+        (transport_error()("no route"), "cannot be had .*no route.*; check the network and try again"),
+        (OSError(28, "No space left on device"), "cannot be had .*No space left on device"),
+    ],
+)
+def test_one_sentence_for_each(error, message):
+    for raised in (error, RuntimeError("Error while uploading 'a' to the Hub.")):
+        if raised is not error:
+            raised.__cause__ = error
+        with (
+            pytest.raises(ValueError, match=f"^hub: a/b {message}.*; all is kept$"),
+            clear_errors("hub: a/b", "; all is kept"),
+        ):
+            raise raised
 
 
 @pytest.mark.slow
