@@ -25,6 +25,7 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from pipelines.card_tables import Measured, eval_results, parts_table, read_measured
+from pipelines.hub import GENERATED
 from pipelines.record import REPOSITORY
 
 
@@ -88,6 +89,7 @@ def model_card(folder: Path, name: str, facts: Mapping[str, Any]) -> str:
         *measured_section(facts, measured, record),
         f"## Limits\n\n{str(facts.get('limits', LIMITS)).strip()}",
         "## Licence\n\n" + "\n\n".join([LICENCE, *facts.get("licence_notes", [])]),
+        GENERATED,
     ]
     return (
         f"---\n{front_matter(folder, name, facts, measured, record).to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"

@@ -34,6 +34,15 @@ sys.modules["{alias}"] = sys.modules[__name__]
 {homes}
 warn_of_changes(Path(__file__).read_text(encoding="utf-8"), __file__)
 """
+HEADER = '''"""AR-Drag's pipeline in one file, for those who do not have the package `ardrag`.
+
+Generated from the package's own modules, in the order in which they need each other; do not edit it, its first line
+tells. Loaded by DiffusionPipeline.from_pretrained(..., custom_pipeline="pipeline", trust_remote_code=True).
+"""
+
+from __future__ import annotations
+
+'''
 COMPONENT = '''"""`{name}`, from the `pipeline.py` of this repository; see there.
 
 Loaded by DiffusionPipeline.from_pretrained(..., custom_pipeline="pipeline", trust_remote_code=True).
@@ -52,6 +61,7 @@ def write_code(folder: str | os.PathLike[str]) -> list[str]:
     for name, text in code_files().items():
         target = Path(folder) / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # it may share its place on the disk with another folder's
         target.write_text(text, encoding="utf-8")
         written.append(name)
     return written
@@ -92,7 +102,7 @@ def flatten(entry: str) -> str:
             check_names(statement, module, defined)
         text = "\n".join(lines).strip()
         bodies.append(f"# {'-' * 10} {module.replace('.', '/')}.py {'-' * 10}\n\n{text}\n")
-    header = "from __future__ import annotations\n\n" + "\n".join(sorted(outer))
+    header = HEADER + "\n".join(sorted(outer))
     return header + "\n\n\n" + "\n\n".join(bodies)
 
 

@@ -87,15 +87,15 @@ def picture() -> Image.Image:
     return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub() -> Iterator[HubServer]:
-    """A Hub of this test module's own; see `tests/hub_server.py`."""
+    """A Hub; see `tests/hub_server.py`."""
     server = HubServer()
     yield server
     server.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub_process(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     """A process of alice's, who may write, with caches of its own."""
     process = HubProcess(hub, tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work"))

@@ -128,7 +128,7 @@ def run_facts(config: Any, stage: str, step: int) -> dict[str, Any]:
     return {
         "stages": [{"part": part, "command": record["command"]}],
         "record": record,
-        "data": options.get("data", []),
+        "data": [*options.get("data", []), *([options["prompts"]] if "prompts" in options else [])],
         "base_model": options.get("init_from", ""),
         "licence_notes": licence_notes(options),
     }

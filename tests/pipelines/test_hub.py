@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import hf_raise_for_status
 
 from ardrag.version import __version__
-from pipelines.hub import clear_errors, push_folder, refuse_pickles, transport_error
+from pipelines.hub import clear_errors, push_folder, transport_error
 from tests.hub_server import Blob, HubProcess, HubServer, Repository, refusal
 
 
@@ -210,11 +210,11 @@ def test_an_upload_that_was_killed_is_completed_without_a_duplicate(hub, folder,
 @pytest.mark.parametrize(
     ("token", "name", "message"),
     [
-        ("hf_wrong", "alice/tiny", "model: alice/tiny refuses the token; log in with `hf auth login` again"),
+        ("hf_wrong", "alice/secret", "model: alice/secret refuses the token; log in with `hf auth login` again"),
         ("hf_alice", "alice/none", "model: alice/none is not on the Hub, or is private"),
         ("hf_bob", "alice/secret", "model: alice/secret is not on the Hub, or is private; .* if it is private"),
         ("hf_alice", "alice/empty", "model: alice/empty has no model_index.json; it is no pipeline"),
-        ("hf_alice", "alice/pickled", r"model: alice/pickled has weights in vae as \.bin only"),
+        ("hf_alice", "alice/pickled", "model: alice/pickled has no safetensors in vae; pickled weights"),
         ("hf_alice", "alice/other", "model: alice/other is a WanPipeline, not an ARDragPipeline"),
         ("hf_alice", "alice/newer", "has depth in transformer/config.json, which ardrag .* does not know; update"),
     ],
@@ -400,7 +400,13 @@ def test_pickles_are_neither_written_nor_pushed(pipeline, tmp_path):
         push_folder(tmp_path, "alice/any")
 
 
-def test_pickles_beside_safetensors_are_left_alone():
-    refuse_pickles("a/b", ["vae/a.bin", "vae/a.safetensors", "README.md", "tokenizer/merges.txt"])
-    with pytest.raises(ValueError, match=r"weights in its root as \.ckpt, \.pt only"):
-        refuse_pickles("a/b", ["x.pt", "y.ckpt"])
+def test_a_card_that_a_person_wrote_stays(hub, hub_process, folder):
+    code = f"from pipelines import ARDragPipeline\npipe = ARDragPipeline.from_pretrained({str(folder)!r})\n"
+    push = code + "pipe.push_to_hub('alice/card')\n"
+    hub_process.run(push)
+    hub_process.run(
+        "from huggingface_hub import HfApi\n"
+        "HfApi().upload_file(path_or_fileobj=b'# Mine', path_in_repo='README.md', repo_id='alice/card')"
+    )
+    hub_process.run(push)
+    assert hub.content(hub.repository("alice/card").files["README.md"]) == b"# Mine"

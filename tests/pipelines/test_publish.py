@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset
 
 from pipelines import publish, space
+from pipelines.hub import GENERATED
 from pipelines.publish import main
 from pipelines.record import REPOSITORY
 from pipelines.space import SPACE_PARTS, check_space, space_files
@@ -19,16 +20,21 @@ from pipelines.space import SPACE_PARTS, check_space, space_files
 COMMAND = "from pipelines.publish import main\nassert main({arguments!r}) == 0"
 
 
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_model_is_published_with_code_and_card(hub, hub_process, pipeline, tmp_path):
     folder = tmp_path / "pipeline"
     pipeline.save_pretrained(folder)
-    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    (folder / "README.md").write_text("an old card\n" + GENERATED)
+    before = contents(folder)
     printed = hub_process.run(COMMAND.format(arguments=["model", str(folder), "alice/drag", "--private"]))
     repository = hub.repository("alice/drag")
     assert printed.strip().endswith(repository.refs["main"]) and repository.private
     assert {"README.md", "pipeline.py", "model_index.json"} < repository.files.keys()
     assert b'from_pretrained("alice/drag")' in hub.content(repository.files["README.md"])
-    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+    assert contents(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
 
 
@@ -76,7 +82,7 @@ def test_the_space_is_what_the_dry_run_shows(hub, hub_process, capsys):
     assert main(["space", "alice/ardrag", "--dry_run"]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     shown = {line.split("  ")[-1] for line in lines}
-    assert "space" not in {kind for kind, _ in hub.repositories}
+    assert ("space", "alice/ardrag") not in hub.repositories
     hub_process.run(COMMAND.format(arguments=["space", "alice/ardrag"]))
     repository = hub.repository("alice/ardrag", "space")
     assert set(repository.files) - {".gitattributes"} == shown and repository.sdk == "gradio"

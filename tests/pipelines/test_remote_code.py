@@ -1,7 +1,9 @@
 """The generated code is this package's own, whole, plain Python, and says from which version it is."""
 
 import ast
+import importlib.util
 import logging
+import sys
 
 import pytest
 
@@ -99,7 +101,7 @@ def test_flattened_modules_become_one(tmp_path, monkeypatch):
         (tmp_path / "pipelines" / f"{name}.py").write_text(text)
     monkeypatch.setattr(remote_code, "ROOT", tmp_path)
     code = flatten("pipelines.a")
-    assert code.startswith("from __future__ import annotations\n") and code.count("import math") == 1
+    assert code.count("from __future__ import annotations") == 1 and code.count("import math") == 1
     values = {}
     exec(compile(code, "flat", "exec"), values)
     assert values["x"] == 4 and "TYPE_CHECKING" not in code
@@ -110,3 +112,19 @@ def test_the_pipeline_can_be_found_in_its_file(files):
     classes = [node for node in ast.parse(files["pipeline.py"]).body if isinstance(node, ast.ClassDef)]
     bases = {node.name: [ast.unparse(base) for base in node.bases] for node in classes}
     assert [name for name, found in bases.items() if "DiffusionPipeline" in found] == ["ARDragPipeline"]
+
+
+def test_changed_code_says_so_when_it_runs(files, tmp_path, caplog, monkeypatch):
+    """As diffusers runs it: from a file, as a module of its own."""
+    for name, change in (("as_generated", ""), ("changed_by_hand", "# changed\n")):
+        path = tmp_path / f"{name}.py"
+        path.write_text(files["pipeline.py"] + change, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        with caplog.at_level(logging.WARNING):
+            spec.loader.exec_module(module)
+        assert ["its code is not what its stamp says" in message for message in caplog.messages] == [True] * bool(
+            change
+        )
+        assert module.CausalWanTransformer.__module__ == "ardrag.transformer"
