@@ -124,11 +124,11 @@ class HubServer:
         self._http.shutdown()
         self._http.server_close()
 
-    def environment(self, home: Any, token: str | None = "hf_alice") -> dict[str, str]:
+    def environment(self, home: Any, token: str = "hf_alice") -> dict[str, str]:
         """Variables of a process that is to take this for the Hub, with its caches in ``home``."""
         found = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         found |= {"HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        return found | ({"HF_TOKEN": token} if token else {})
+        return found | {"HF_TOKEN": token}
 
     def repository(self, name: str, kind: str = "model") -> Repository:
         return self.repositories[kind, name]
@@ -465,10 +465,9 @@ class HubProcess:
     Several pieces of code may run in it one after another, so that importing torch and diffusers is paid for once.
     """
 
-    def __init__(self, hub: HubServer, home: Path, folder: Path, token: str | None = "hf_alice") -> None:
+    def __init__(self, hub: HubServer, home: Path, folder: Path, token: str = "hf_alice", **more: str) -> None:
         variables = {**os.environ, **hub.environment(home, token), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        if token is None:
-            variables.pop("HF_TOKEN", None)
+        variables |= more
         self._errors = (home / "stderr.txt").open("w+")
         self._process = subprocess.Popen(
             [sys.executable, "-c", WORKER],

@@ -63,9 +63,10 @@ def fresh(hub, tmp_path):
     """Starts processes with an empty cache."""
     processes = []
 
-    def start(token="hf_alice", home=None):
-        (tmp_path / f"home{len(processes)}").mkdir()
-        processes.append(HubProcess(hub, home or tmp_path / f"home{len(processes)}", tmp_path, token))
+    def start(home="", **more):
+        home = tmp_path / (home or f"home{len(processes)}")
+        home.mkdir(exist_ok=True)
+        processes.append(HubProcess(hub, home, tmp_path, **more))
         return processes[-1]
 
     yield start
@@ -139,6 +140,18 @@ def test_a_revision_is_pinned_and_the_cache_is_used(hub, hub_process, pushed):
         f"from huggingface_hub import HfApi\nHfApi().create_tag('alice/tiny', tag='v1', revision={first!r})"
     )
     assert hub_process.run(OURS.format(name="alice/tiny", options={"revision": "v1"})).strip() == pushed
+
+
+@pytest.mark.slow
+def test_offline_mode(hub, fresh, pushed):
+    options = {"revision": "v1"}
+    assert fresh("home").run(OURS.format(name="alice/tiny", options=options)).strip() == pushed
+    hub.requests.clear()
+    offline = fresh("home", HF_HUB_OFFLINE="1")
+    assert offline.run(OURS.format(name="alice/tiny", options=options)).strip() == pushed
+    with pytest.raises(RuntimeError, match="ValueError: model: alice/other is not whole in the cache"):
+        offline.run(OURS.format(name="alice/other", options={}))
+    assert hub.requests == []
 
 
 @pytest.mark.slow
