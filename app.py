@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from app_assets.server import Limits, Space, build_server
+from app_assets.server import Limits, Space, launch
 from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT, ARDragPipeline
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         space = Space(pipe, limits)
     except ValueError as error:
         sys.exit(f"app.py: {error}")
-    build_server(space).launch(server_name=options.host, server_port=options.port, share=options.share)
+    launch(space, server_name=options.host, server_port=options.port, share=options.share)
 
 
 if __name__ == "__main__":

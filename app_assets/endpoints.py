@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +16,7 @@ from gradio import FileData
 from PIL import Image
 
 from app_assets.live import events
-from app_assets.mailbox import Mailboxes
+from app_assets.mailbox import KEEP_SECONDS, Mailboxes
 from app_assets.pictures import Pictures, data_url
 from app_assets.player import Player
 from ardrag.tracks import Tracks
@@ -26,7 +29,30 @@ Run = Callable[[Callable[[], T]], T]
 """Runs a function on the thread on which the model runs."""
 
 
-def generate_endpoint(pipe: ARDragPipeline, pictures: Pictures, run: Run[Any], max_frames: int) -> Callable[..., Any]:
+class Downloads:
+    """Finished videos of `/generate`, each in a folder that nobody can guess, for an hour."""
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="ardrag-videos-")
+        self.folder = Path(self._temporary.name)
+
+    def new_folder(self) -> Path:
+        """A folder for one more video; those that are older than an hour are removed."""
+        for path in self.folder.iterdir():
+            if time.time() - path.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+        path = self.folder / secrets.token_urlsafe(24)
+        path.mkdir(mode=0o700)
+        return path
+
+    def close(self) -> None:
+        """Remove all."""
+        self._temporary.cleanup()
+
+
+def generate_endpoint(
+    pipe: ARDragPipeline, pictures: Pictures, downloads: Downloads, run: Run[Any], max_frames: int
+) -> Callable[..., Any]:
     """`/generate`: see the returned function."""
 
     def generate(
@@ -36,11 +62,11 @@ def generate_endpoint(pipe: ARDragPipeline, pictures: Pictures, run: Run[Any], m
         seed: int = 0,
         num_frames: int = 33,
         steps: int = 0,
-    ) -> Iterator[tuple[dict[str, Any], FileData | None, dict[str, Any] | None]]:
+    ) -> Iterator[tuple[dict[str, Any] | None, FileData | None, dict[str, Any] | None]]:
         """Make a video from a picture and `ardrag.tracks/v1` text (empty: no control).
 
-        Streams ({frames: [WebP data URLs], made, total}, None, None) for each latent, and at the end (the same without
-        frames, the mp4, the tracks that were applied). ``steps`` 0 is what the checkpoint was trained for.
+        Streams ({frames: [WebP data URLs], made, total}, None, None) for each latent, and at the end (None, the mp4,
+        the tracks that were applied). ``steps`` 0 is what the checkpoint was trained for.
         """
         try:
             if num_frames > max_frames:
@@ -58,12 +84,9 @@ def generate_endpoint(pipe: ARDragPipeline, pictures: Pictures, run: Run[Any], m
                 yield {"frames": shown, "made": len(frames), "total": num_frames}, None, None
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        with tempfile.TemporaryDirectory(prefix="ardrag-app-") as folder:
-            video = Path(folder) / f"ardrag-{seed}.mp4"
-            write_video(frames, video, pipe.config.fps)
-            # Gradio copies the file before it goes on.
-            made = {"frames": [], "made": len(frames), "total": num_frames}
-            yield made, FileData(path=str(video)), json.loads(control.to_json())
+        video = downloads.new_folder() / f"ardrag-{seed}.mp4"
+        write_video(frames, video, pipe.config.fps)
+        yield None, FileData(path=str(video)), json.loads(control.to_json())
 
     return generate
 

@@ -19,7 +19,7 @@ from gradio import Server
 from starlette.websockets import WebSocketDisconnect
 
 from app_assets.control import GRAB_RADIUS
-from app_assets.endpoints import events_endpoint, generate_endpoint
+from app_assets.endpoints import Downloads, events_endpoint, generate_endpoint
 from app_assets.live import Connection, same_origin
 from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailboxes
@@ -62,7 +62,7 @@ class Space:
         self.pipe, self.limits = pipe, limits
         self.pictures = Pictures(pipe)
         self.lobby = Lobby(limits.seats, limits.waiting)
-        self.mailboxes = Mailboxes()
+        self.mailboxes, self.downloads = Mailboxes(), Downloads()
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag")
         self.connections: set[Connection] = set()
         self.examples = self.pictures.examples()
@@ -90,9 +90,10 @@ class Space:
         }
 
     def close(self) -> None:
-        """Stop the model's thread and remove the mailboxes."""
+        """Stop the model's thread; remove mailboxes and videos."""
         self.worker.shutdown(wait=False, cancel_futures=True)
         self.mailboxes.close()
+        self.downloads.close()
 
 
 def build_server(space: Space) -> Server:
@@ -102,7 +103,7 @@ def build_server(space: Space) -> Server:
     add_uploads(server, space)
     add_live(server, space)
     limits = space.limits
-    generate = generate_endpoint(space.pipe, space.pictures, space.run, limits.max_frames)
+    generate = generate_endpoint(space.pipe, space.pictures, space.downloads, space.run, limits.max_frames)
     stream = events_endpoint(space.player, space.mailboxes, space.run, limits.idle_seconds)
     if ON_ZERO_GPU:
         import spaces
@@ -113,6 +114,13 @@ def build_server(space: Space) -> Server:
         stream, name="events", concurrency_limit=limits.seats, concurrency_id="seats", api_visibility="undocumented"
     )
     return server
+
+
+def launch(space: Space, **options: Any) -> tuple[Server, str]:
+    """Build the server and start it with Gradio's launch options; gives it and its address."""
+    server = build_server(space)
+    _, url, _ = server.launch(allowed_paths=[str(space.downloads.folder)], **options)
+    return server, url
 
 
 def add_page(server: Server, space: Space) -> None:

@@ -17,6 +17,8 @@ from pipelines.session import Session
 
 MIN_LEAD, MAX_LEAD = 2, 12
 """Frames that a watched video is made ahead of what is on the screen: enough for the next latent to be in time."""
+SETTLE_LATENTS = 1
+"""Latents that a watched video goes on for when it is let go of, so that what was dragged arrives."""
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Take:
         self._seen = -1
         self._drag_seen: int | None = None
         self._work_seconds = 0.1
+        self._settle = 0
 
     @property
     def done(self) -> bool:
@@ -67,7 +70,7 @@ class Take:
             return False
         if not self.paced:
             return self.playing
-        if not (self.playing or self.control.pressed or self.control.pending):
+        if not (self.playing or self.control.pressed or self.control.pending or self._settle):
             return False
         return len(self.session.frames) - 1 - self._seen <= self.lead
 
@@ -92,11 +95,13 @@ class Take:
         frames = self.session.next_frames
         latent = self.session.position
         before = self.control.snapshot()
+        dragged = self.control.pressed or self.control.pending
+        self._settle = SETTLE_LATENTS if dragged else max(0, self._settle - 1)
         rows = self.control.sample(frames)
         made = self.session.step(rows, self.control.sigmas)
         del self._before[latent:]
         self._before += [before] * (self.session.position - latent)
-        places = np.concatenate([rows.xy.round(4), rows.visible[..., None]], axis=2).tolist()
+        places = np.concatenate([rows.xy.astype(float).round(4), rows.visible[..., None]], axis=2).tolist()
         lag = None if self._drag_seen is None else frames.start - self._drag_seen
         self._drag_seen = None
         self._work_seconds += 0.3 * (time.perf_counter() - started - self._work_seconds)
@@ -119,7 +124,7 @@ class Take:
             self._replay(latent)
         self.control = self._before[latent].snapshot()
         del self._before[latent:]
-        self.playing, self.paced = False, True
+        self.playing, self.paced, self._settle = False, True, 0
         self._seen = len(self.session.frames) - 1
         return len(self.session.frames)
 

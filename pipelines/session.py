@@ -303,7 +303,7 @@ def checked_rows(rows: TrackArrays, last: TrackArrays | None, num_frames: int) -
     Raises:
         ValueError: if a shape or a number is wrong.
     """
-    xy, visible, force = (np.asarray(column) for column in rows)
+    xy, visible, force = np.asarray(rows.xy), np.asarray(rows.visible), np.asarray(rows.force, np.float32)
     least = 0 if last is None else len(last.force)
     count = xy.shape[1] if xy.ndim == 3 else -1
     if xy.shape != (num_frames, count, 2) or visible.shape != xy.shape[:2] or force.shape != xy.shape[:2]:

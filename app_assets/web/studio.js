@@ -86,7 +86,7 @@ export class Studio {
 
   /* The picture moves, or will as soon as the server sends more. */
   get moving() {
-    return this.playhead.playing && (!this.atEnd || Boolean(this.film.running) || this.busy);
+    return this.playhead.playing && (!this.atEnd || Boolean(this.film?.running) || this.busy);
   }
 
   get atEnd() {
