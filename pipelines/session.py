@@ -129,8 +129,10 @@ class Session:
             control, spread = points.to_array(frames=frames), points.sigmas()
         else:
             last = self._applied[-1] if self._applied else None
-            sampled = isinstance(points, TrackArrays)
-            control = checked_rows(points, last, len(frames)) if sampled else glide(points or (), last, len(frames))
+            if isinstance(points, TrackArrays):
+                control = checked_rows(points, last, len(frames))
+            else:
+                control = glide(points or (), last, len(frames))
             count = control.force.shape[1]
             spread = [*(sigmas or self._sigmas), *[SIGMA] * count][:count]
         with torch.no_grad():
