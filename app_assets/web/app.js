@@ -6,7 +6,7 @@ import { Painter, paintBars } from "./paint.js";
 import { Results } from "./results.js";
 import { Studio } from "./studio.js";
 import { connect } from "./transport.js";
-import { History, emptyFile, readFile, retime } from "./tracks.js";
+import { History, coloured, emptyFile, readFile, retime } from "./tracks.js";
 import { fromLink } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
@@ -120,7 +120,7 @@ class Page {
     if (seed !== undefined) $("seed").value = seed;
     if (steps) $("steps").value = steps;
     this.setLength(tracks.num_frames);
-    this.draw(tracks);
+    this.draw(coloured(tracks));
   }
 
   setLength(numFrames) {
@@ -157,6 +157,8 @@ class Page {
     if (event === "seated") this.say("");
     if (event === "expired") this.say(`Your seat was given back after ${detail.seconds} s without a move. Frames stay; press to go on anew.`);
     if (event === "cancelled") this.say(`Cancelled after ${detail.frames} frames.`);
+    const { film } = this.studio;
+    if (event === "frame" && film && !film.paced && !film.done) this.say(`${film.length} of ${film.numFrames} frames`);
     if (event === "done") this.say(`Done: ${detail.frames} frames.`);
     if (event === "files") this.results.received(detail.header, detail.parts);
     this.refresh();
@@ -203,7 +205,7 @@ class Page {
     $("hud").textContent = film ? parts.join(" · ") : "";
     $("pad").dataset.frame = String(this.frame);
     this.canvas.paint();
-    paintBars($("bars"), this.file, film, frame, Math.max(last + 1, this.file.num_frames));
+    paintBars($("bars"), this.file, film, frame, film?.length > 1 ? last + 1 : this.file.num_frames);
     this.results.paint();
   }
 

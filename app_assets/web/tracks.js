@@ -64,6 +64,13 @@ export function freeColour(file) {
   return COLOURS.find((colour) => !used.includes(colour)) || COLOURS[file.tracks.length % COLOURS.length];
 }
 
+/* Every track in a colour of its own, where it has none. */
+export function coloured(file) {
+  const tracks = [];
+  for (const track of file.tracks) tracks.push(track.color ? track : { ...track, color: freeColour({ tracks }) });
+  return { ...file, tracks };
+}
+
 export function withTrack(file, track) {
   return { ...file, tracks: [...file.tracks, track] };
 }

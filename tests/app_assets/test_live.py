@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ from websockets.exceptions import ConnectionClosed
 from app_assets.live import same_origin
 from ardrag.tracks import Tracks
 from tests.app_assets.conftest import PATH, START, png
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def upload(running, colour=(200, 30, 30), name="a.png"):
@@ -223,6 +227,14 @@ def test_endpoint_for_programs(run_space, tmp_path):
             client.predict(**{**arguments, **change}, api_name="/generate")
     with pytest.raises(Exception, match="not JSON"):
         client.predict(**arguments, tracks="{", api_name="/generate")
+
+
+def test_snippet_of_the_readme_runs_as_written(run_space, monkeypatch, capsys):
+    (snippet,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    exec(snippet.replace("http://127.0.0.1:7860", run_space().url), {"__name__": "readme"})
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "33 of 33 frames" and said[-1].endswith("33")
 
 
 def test_uploads_too_large_are_cut_short(run_space):

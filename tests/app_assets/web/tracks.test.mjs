@@ -49,6 +49,13 @@ test("a path, a tap and pins: kinds, ids, colours", () => {
   assert.deepEqual(drawn.tracks[1].points, [{ f: 0, x: 0.3, y: 0.4 }]);
 });
 
+test("tracks of a file without colours get one each, and keep what they have", () => {
+  const points = [{ f: 0, x: 0, y: 0 }];
+  const drawn = tracks.coloured({ ...file(), tracks: [{ id: "a", points }, { id: "b", points, color: "#000" }, { id: "c", points }] });
+  assert.equal(new Set(drawn.tracks.map((track) => track.color)).size, 3);
+  assert.equal(drawn.tracks[1].color, "#000");
+});
+
 test("background pins keep away from what is drawn", () => {
   const drawn = tracks.pinBackground(tracks.addPin(file(), 0.5, 0.5));
   const pins = drawn.tracks.slice(1);
