@@ -28,7 +28,8 @@ MAX_TAKES = 4
 """Takes kept per visitor; the oldest is closed when there are more."""
 MAX_WAITING = 512
 """Messages that may wait to be worked on."""
-HISTORY_LATENTS = 12
+HISTORY_LATENTS = 8
+"""Latents that a take goes back at once (some 15 MB each at 128x128); farther back it is made again, to the same pixels."""
 
 
 @dataclass(frozen=True)
