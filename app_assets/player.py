@@ -29,7 +29,7 @@ MAX_TAKES = 4
 MAX_WAITING = 512
 """Messages that may wait to be worked on."""
 HISTORY_LATENTS = 8
-"""Latents that a take goes back at once (some 15 MB each at 128x128); farther back it is made again, to the same pixels."""
+"""Latents that a take goes back at once (5 MB each at 128x128); farther back it is made again, to the same pixels."""
 
 
 @dataclass(frozen=True)
