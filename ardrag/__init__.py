@@ -16,13 +16,14 @@ Latents are always [B, C, F, H, W]. Latent frame 0 decodes to one pixel frame, l
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ardrag.version import __version__
+
 
 if TYPE_CHECKING:
     from ardrag.tracks import Tracks as Tracks
     from ardrag.transformer import CausalWanTransformer as CausalWanTransformer
     from pipelines import ARDragPipeline as ARDragPipeline
 
-__version__ = "0.1.0"
 __all__ = ["ARDragPipeline", "CausalWanTransformer", "Tracks", "__version__"]
 
 _HOMES = {"ARDragPipeline": "pipelines", "CausalWanTransformer": "ardrag.transformer", "Tracks": "ardrag.tracks"}

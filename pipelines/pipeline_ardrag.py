@@ -27,9 +27,10 @@ from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.batch_input import as_list, check_steps, draw_seed, one_each
+from pipelines.hub_mixin import HubMixin
 from pipelines.image_input import check_image, fit_image, image_pixels, nearest_bucket
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
-from pipelines.session import Session, SessionInputs, StepCallback
+from pipelines.session import LatentCallback, Session, SessionInputs
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "a
 """The checkpoint that comes with the repository: the default of every front end."""
 
 
-class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
+class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
     """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
 
     Args:
@@ -56,6 +57,8 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
     _optional_components = ["image_encoder", "image_processor"]
     _callback_tensor_inputs = ["latents"]
+    tracks_class = Tracks
+    """What a call takes as ``tracks``, at hand also where this class came from the Hub without its package."""
 
     def __init__(
         self,
@@ -70,6 +73,8 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         fps: float = 16.0,
     ) -> None:
         super().__init__()
+        if vae.device.type == "cpu":  # the same numbers, several times faster
+            fold_causal_convs(vae)
         self.register_modules(
             transformer=transformer,
             vae=vae,
@@ -149,7 +154,7 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         guidance_scale: float = 1.0,
         seed: int = 0,
         history_latents: int = 20,
-        callback: StepCallback | None = None,
+        callback: LatentCallback | None = None,
     ) -> Session:
         """Start a video that is made and steered step by step.
 
@@ -335,7 +340,9 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
                 bar.update(len(part))
         return np.stack(frames)
 
-    def _step_callback(self, callback: StepEndCallback | None, num_inference_steps: int | None) -> StepCallback | None:
+    def _step_callback(
+        self, callback: StepEndCallback | None, num_inference_steps: int | None
+    ) -> LatentCallback | None:
         if callback is None:
             return None
         config = self.scheduler.config
@@ -369,26 +376,3 @@ class ARDragPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
         pixels = image_pixels(image).to(self._execution_device, self.vae.dtype)
         return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> ARDragPipeline:
-        """Load a pipeline from a folder or the Hub; see `DiffusionPipeline.from_pretrained` for the options.
-
-        On a CPU the VAE's convolutions are folded, which gives the same numbers several times faster.
-
-        Raises:
-            ValueError: if the folder or repository is no such checkpoint.
-        """
-        name = str(pretrained_model_name_or_path)
-        local = Path(name)
-        if local.exists() and not (local / "model_index.json").is_file():
-            raise ValueError(f"model: {name} has no model_index.json; give the folder that save_pretrained wrote")
-        if not local.exists() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-            raise ValueError(f"model: {name} does not exist; give a folder or a Hub name such as user/ardrag-tiny")
-        try:
-            pipeline: ARDragPipeline = super().from_pretrained(name, **kwargs)
-        except OSError as error:
-            raise ValueError(f"model: {name} cannot be loaded: {error}") from error
-        if pipeline.device.type == "cpu":
-            fold_causal_convs(pipeline.vae)
-        return pipeline

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Place = Sequence[float] | None
 """Where one track is now: ``(x, y)`` or ``(x, y, force)`` in 0..1 of the canvas, or None when it is let go."""
-StepCallback = Callable[[int, int, Tensor], Tensor]
+LatentCallback = Callable[[int, int, Tensor], Tensor]
 """Called after each denoising step with (latent frame, step, latents); returns the latents to go on with."""
 
 
@@ -70,7 +70,9 @@ class Session:
         seconds: time of the last step's parts: ``encode``, ``denoise``, ``cache``, ``decode``.
     """
 
-    def __init__(self, pipeline: ARDragPipeline, inputs: SessionInputs, callback: StepCallback | None = None) -> None:
+    def __init__(
+        self, pipeline: ARDragPipeline, inputs: SessionInputs, callback: LatentCallback | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._inputs = inputs
         self._callback = callback

@@ -5,13 +5,15 @@ milliseconds a latent; `pipeline` is one of them, shared by all tests, which lea
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from tests.hub_server import HubProcess, HubServer
 
 
 SIDE = 32
@@ -83,3 +85,19 @@ def picture() -> Image.Image:
     """A small colourful RGB picture."""
     pixels = np.random.default_rng(7).integers(0, 256, (SIDE // 4, SIDE // 4, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    """A Hub; see `tests/hub_server.py`."""
+    server = HubServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def hub_process(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A process of alice's, who may write, with caches of its own."""
+    process = HubProcess(hub, tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work"))
+    yield process
+    process.kill()

@@ -1,13 +1,26 @@
 """What the README says is so: its files exist, its Python runs as written, its test command is the one CI calls."""
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.hub_server import HubProcess, HubServer
+
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+COMMAND = """
+import runpy, sys
+sys.argv = {arguments!r}
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert end.code == 0, end.code
+"""
 
 
 def blocks(language: str) -> list[str]:
@@ -43,7 +56,32 @@ def test_python_of_the_readme_runs_as_written(tmp_path: Path, monkeypatch: pytes
     for name in ("checkpoints", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    (snippet,) = blocks("python")
+    snippet = blocks("python")[0]
     exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
     assert (tmp_path / "drag.mp4").stat().st_size > 0
     assert (tmp_path / "drag.tracks.json").is_file()
+
+
+@pytest.mark.slow
+def test_what_the_readme_pushes_arrives(hub: HubServer, tmp_path: Path) -> None:
+    """Its Python and its commands for the Hub, as written, by somebody called you."""
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
+    (tmp_path / "runs" / "distill").mkdir(parents=True)
+    shutil.copytree(ROOT / "checkpoints" / "ardrag-tiny", tmp_path / "runs" / "distill" / "pipeline")
+    (tmp_path / "home").mkdir()
+    hub.users["hf_you"] = "you"
+    process = HubProcess(hub, tmp_path / "home", tmp_path, "hf_you")
+    with_package, without = blocks("python")[1:]
+    process.run(with_package)
+    process.run(without + "pipe.tracks_class.from_json(tracks.to_json())")
+    commands = [line for block in blocks("bash") for line in block.splitlines() if "pipelines.publish" in line]
+    assert len(commands) == 4
+    for command in commands:
+        process.run(COMMAND.format(arguments=shlex.split(command)[2:]))
+    process.kill()
+    assert {key for key in hub.repositories if key[1].startswith("you/")} == {
+        ("model", "you/ardrag-tiny"),
+        ("model", "you/ardrag-distilled"),
+        ("dataset", "you/sprite-world"),
+        ("space", "you/ardrag"),
+    }

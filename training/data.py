@@ -11,6 +11,8 @@ from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from pipelines.hub import clear_errors
+
 
 @dataclass
 class LatentBatch:
@@ -26,6 +28,16 @@ class LatentBatch:
         return LatentBatch(self.latents.to(device), self.motion.to(device), self.reference, self.captions)
 
 
+def open_rows(source: str, field: str) -> Dataset:
+    """A dataset from a folder that `save_to_disk` wrote, or the training split of one on the Hub.
+
+    Raises:
+        ValueError: naming the ``field`` of the configuration, if the dataset cannot be had.
+    """
+    with clear_errors(f"{field}: {source}"):
+        return load_from_disk(source) if Path(source).is_dir() else load_dataset(source, split="train")
+
+
 def load_latents(sources: Sequence[str]) -> Dataset:
     """Open datasets written by `training.precompute`, from folders or from the Hub, as one.
 
@@ -34,7 +46,7 @@ def load_latents(sources: Sequence[str]) -> Dataset:
     """
     if not sources:
         raise ValueError("data: no folder given; write one with python -m training.precompute")
-    parts = [load_from_disk(name) if Path(name).is_dir() else load_dataset(name, split="train") for name in sources]
+    parts = [open_rows(name, "data") for name in sources]
     for name, part in zip(sources, parts, strict=True):
         missing = {"latents", "motion", "reference", "caption"} - set(part.column_names)
         if missing:

@@ -35,13 +35,13 @@ from training import dmd, gan
 from training.conditions import blank_motion, clip_conditions
 from training.config import config_lines, parse_config
 from training.data import LatentBatch, LatentPool, load_latents
+from training.hub import HubConfig, push_run, start_on_hub
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import (
     Learner,
     RunLog,
     averaged,
     load_state,
-    push_folder,
     require_finite,
     save_state,
     step_generator,
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class DistillConfig:
+class DistillConfig(HubConfig):
     """Configuration of stage 2."""
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
@@ -100,16 +100,13 @@ class DistillConfig:
     log_every: int = field(default=10, metadata={"help": "Updates of the student between log rows."})
     save_every: int = field(default=100, metadata={"help": "Steps between saved states, pipelines and sheets."})
     validate: bool = field(default=True, metadata={"help": "Draw sheets at every save."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
-    hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.cache_update not in ("rollout", "collapse"):
             raise ValueError(f"cache_update: {self.cache_update!r} is unknown; use rollout or collapse")
         if self.critic_updates < 1:
             raise ValueError(f"critic_updates: {self.critic_updates} is not positive; use 1 to 5")
-        if self.push_to_hub and not self.hub_model_id:
-            raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
         FewStepScheduler(self.sigmas, eta=self.eta, first_frame=self.first_frame)  # checks the three
         chunk_edges(self.num_latents, self.chunk_frames, self.first_frame == "encode")
 
@@ -320,6 +317,7 @@ def main(config: DistillConfig) -> None:
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
+    start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data))
     cast = assemble(config, accelerator.device, pool.reference.shape[1])
     if accelerator.device.type == "cpu":
@@ -370,8 +368,10 @@ def main(config: DistillConfig) -> None:
             save_state(accelerator, folder, step + 1)
             if accelerator.is_main_process:
                 export(cast, ema, config, log, step)
-    if config.push_to_hub and accelerator.is_main_process:
-        push_folder(config.hub_model_id, folder / "pipeline")
+                if step + 1 < config.steps:
+                    push_run(config, folder, "training.distill", step + 1)
+    if accelerator.is_main_process:
+        push_run(config, folder, "training.distill", config.steps)
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ from training.conditions import blank_motion, clip_conditions
 from training.config import config_lines, parse_config
 from training.data import LatentBatch, LatentPool, load_latents
 from training.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
+from training.hub import HubConfig, push_run, start_on_hub
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import (
     RunLog,
     add_lora,
     averaged,
     load_state,
-    push_folder,
     require_finite,
     save_state,
     save_trained,
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class FinetuneConfig:
+class FinetuneConfig(HubConfig):
     """Configuration of stage 1."""
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
@@ -99,14 +99,11 @@ class FinetuneConfig:
     log_every: int = field(default=10, metadata={"help": "Steps between log rows."})
     save_every: int = field(default=200, metadata={"help": "Steps between saved states, pipelines and sheets."})
     validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
-    hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.vae and not self.init_from:
             raise ValueError("vae or init_from: give the VAE of a new model, or a pipeline to start from")
-        if self.push_to_hub and not self.hub_model_id:
-            raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
         if self.num_latents < 2:
             raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
         if self.own_history and not self.causal:
@@ -272,6 +269,7 @@ def main(config: FinetuneConfig) -> None:
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
+    start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data))
     side = pool.reference.shape[1]
     pipeline = build_pipeline(config, pool.captions, side)
@@ -312,8 +310,10 @@ def main(config: FinetuneConfig) -> None:
             save_state(accelerator, folder, step + 1)
             if accelerator.is_main_process:
                 export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, step)
-    if config.push_to_hub and accelerator.is_main_process:
-        push_folder(config.hub_model_id, folder / ("lora" if config.lora_rank else "pipeline"))
+                if step + 1 < config.steps:
+                    push_run(config, folder, "training.finetune", step + 1)
+    if accelerator.is_main_process:
+        push_run(config, folder, "training.finetune", config.steps)
 
 
 if __name__ == "__main__":

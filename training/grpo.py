@@ -39,6 +39,7 @@ from pipelines import ARDragPipeline
 from pipelines.clip_inputs import clip_inputs
 from pipelines.video import to_frames
 from training.config import config_lines, parse_config
+from training.hub import HubConfig, push_run, start_on_hub
 from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
 from training.prompts import Prompt, load_prompts
 from training.reward_runner import build_rewards, score
@@ -48,7 +49,6 @@ from training.runtime import (
     add_lora,
     averaged,
     load_state,
-    push_folder,
     require_finite,
     save_state,
     save_trained,
@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class GrpoConfig:
+class GrpoConfig(HubConfig):
     """Configuration of stage 3."""
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
@@ -105,10 +105,9 @@ class GrpoConfig:
     log_every: int = field(default=1, metadata={"help": "Steps between log rows."})
     save_every: int = field(default=50, metadata={"help": "Steps between saved states, pipelines and sheets."})
     validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
-    hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mode not in ("ode_sde", "crn"):
             raise ValueError(f"mode: {self.mode!r} is unknown; use ode_sde or crn")
         if self.kernel not in KERNELS:
@@ -117,8 +116,6 @@ class GrpoConfig:
             raise ValueError(f"eta: {self.eta} is outside (0, 1]; without noise there is nothing to learn from")
         if self.group_size < 2:
             raise ValueError(f"group_size: {self.group_size} is no group; use 4 to 16")
-        if self.push_to_hub and not self.hub_model_id:
-            raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
 
 
 class GroupNoise:
@@ -323,6 +320,7 @@ def main(config: GrpoConfig) -> None:
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
+    start_on_hub(config, accelerator, folder)
     pipeline = ARDragPipeline.from_pretrained(config.init_from).to(accelerator.device)
     if accelerator.device.type == "cpu":
         fold_causal_convs(pipeline.vae)
@@ -359,8 +357,10 @@ def main(config: GrpoConfig) -> None:
             save_state(accelerator, folder, step + 1)
             if accelerator.is_main_process:
                 export(pipeline, ema, config, log, step)
-    if config.push_to_hub and accelerator.is_main_process:
-        push_folder(config.hub_model_id, folder / ("lora" if config.lora_rank else "pipeline"))
+                if step + 1 < config.steps:
+                    push_run(config, folder, "training.grpo", step + 1)
+    if accelerator.is_main_process:
+        push_run(config, folder, "training.grpo", config.steps)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from datasets import load_dataset, load_from_disk
 
 from ardrag.sprite_tracks import clip_tracks
 from ardrag.sprites import make_clip
 from ardrag.tracks import Tracks
+from training.data import open_rows
 
 
 class Prompt(NamedTuple):
@@ -45,7 +44,7 @@ def load_prompts(source: str, num_frames: int, height: int, width: int) -> DrawP
             return Prompt(clip.frames[0], clip.caption, clip_tracks(clip))
 
         return draw_sprites
-    rows = load_from_disk(source) if Path(source).is_dir() else load_dataset(source, split="train")
+    rows = open_rows(source, "prompts")
     missing = {"image", "caption", "tracks"} - set(rows.column_names)
     if missing:
         raise ValueError(f"prompts: {source} lacks column(s) {', '.join(sorted(missing))}")

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from huggingface_hub import HfApi
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -169,19 +168,24 @@ def add_lora(transformer: Any, rank: int, alpha: int) -> None:
     transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS))
 
 
+def save_lora(pipeline: Any, folder: Path) -> None:
+    """Write the adapter as diffusers has it for Wan: ``pipe.load_lora_weights(folder)`` finds keys, rank and alpha."""
+    from peft import get_peft_model_state_dict
+
+    transformer = pipeline.transformer
+    pipeline.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(transformer),
+        transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
+    )
+
+
 def save_trained(pipeline: Any, folder: Path, lora: bool) -> None:
     """Write what was trained: the adapter to ``folder/lora``, or the whole pipeline to ``folder/pipeline``."""
     if lora:
-        pipeline.transformer.save_lora_adapter(folder / "lora")
+        save_lora(pipeline, folder / "lora")
     else:
         pipeline.save_pretrained(folder / "pipeline")
-
-
-def push_folder(hub_model_id: str, folder: Path) -> None:
-    """Put what a run exported on the Hub; the repository is made if it is not there."""
-    api = HfApi()
-    repository = api.create_repo(hub_model_id, exist_ok=True).repo_id
-    api.upload_folder(repo_id=repository, folder_path=folder)
 
 
 def require_finite(loss: torch.Tensor, step: int) -> None:

@@ -28,6 +28,7 @@ from ardrag.sprites import make_clip
 from ardrag.streaming_vae import fold_causal_convs
 from pipelines.video import to_frames
 from training.config import config_lines, parse_config
+from training.hub import HubConfig, push_run, start_on_hub
 from training.optim import MuonAdamW, warmup_cosine
 from training.runtime import (
     RunLog,
@@ -45,7 +46,7 @@ SPOT_PIXELS = 0.0206 * 128
 
 
 @dataclass
-class VAEConfig:
+class VAEConfig(HubConfig):
     """Configuration of the VAE stage."""
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, contact sheets and the trained VAE."})
@@ -74,6 +75,7 @@ class VAEConfig:
     save_every: int = field(default=200, metadata={"help": "Steps between saved states and validations."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.clip_frames % 4 != 1 or self.pool_frames % 4 != 1 or self.clip_frames > self.pool_frames:
             raise ValueError("clip_frames and pool_frames: both must be 4k + 1 and clip_frames the smaller of the two")
         if not 0 <= self.heatmap_share < 1:
@@ -212,6 +214,7 @@ def main(config: VAEConfig) -> None:
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
+    start_on_hub(config, accelerator, folder)
     vae = build_vae(config)
     if accelerator.device.type == "cpu":
         fold_causal_convs(vae)
@@ -246,6 +249,10 @@ def main(config: VAEConfig) -> None:
             save_state(accelerator, folder, step + 1)
             if accelerator.is_main_process:
                 export(model, ema, held_out.to(accelerator.device), config, log, step)
+                if step + 1 < config.steps:
+                    push_run(config, folder, "training.train_vae", step + 1)
+    if accelerator.is_main_process:
+        push_run(config, folder, "training.train_vae", config.steps)
 
 
 if __name__ == "__main__":

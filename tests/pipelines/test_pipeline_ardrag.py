@@ -391,5 +391,5 @@ def test_unknown_hub_repository_offline(monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="model: nobody/no-such-model cannot be loaded"):
+    with pytest.raises(ValueError, match="model: nobody/no-such-model is not whole in the cache"):
         ARDragPipeline.from_pretrained("nobody/no-such-model", local_files_only=True)

@@ -93,3 +93,11 @@ def test_precomputed_latents_are_the_vae_s(pipeline, tmp_path, monkeypatch):
         torch.testing.assert_close(row["latents"], stream.encode(video)[0], rtol=0, atol=1e-4)
         torch.testing.assert_close(row["motion"], stream.encode(heat)[0], rtol=0, atol=1e-4)
         assert np.array_equal(row["reference"], clip.frames[0]) and row["caption"] == clip.caption
+
+
+def test_a_dataset_that_cannot_be_had_is_named(monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="^data: nobody/no-such-latents "):
+        load_latents(["nobody/no-such-latents"])

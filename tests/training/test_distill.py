@@ -210,3 +210,11 @@ def test_kept_configuration_is_the_configuration(configure):
     config = configure(steps=1)
     main(config)
     assert yaml.safe_load((Path(config.output_dir) / "config.yaml").read_text()) == asdict(config)
+
+
+def test_every_save_is_pushed(configure, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(distill, "start_on_hub", lambda *arguments: None)
+    monkeypatch.setattr(distill, "push_run", lambda config, folder, stage, step: pushed.append((stage, step)))
+    main(configure(steps=4, save_every=2))
+    assert pushed == [("training.distill", 2), ("training.distill", 4)]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions
 from pipelines import ARDragPipeline
-from training import finetune, runtime
+from training import finetune
 from training.conditions import blank_motion
 from training.finetune import FinetuneConfig, draw_step, main
 from training.runtime import RunLog
@@ -137,22 +137,6 @@ def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
     with pytest.raises(FloatingPointError, match="at step 3; the last saved state is intact"):
         main(config)
     assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
-
-
-def test_what_is_pushed_is_what_was_exported(configure, monkeypatch):
-    pushed = []
-
-    class Api:
-        def create_repo(self, name, exist_ok):
-            return type("Url", (), {"repo_id": name})
-
-        def upload_folder(self, **options):
-            pushed.append(options)
-
-    monkeypatch.setattr(runtime, "HfApi", Api)
-    config = configure(steps=1, push_to_hub=True, hub_model_id="you/drag")
-    main(config)
-    assert pushed == [{"repo_id": "you/drag", "folder_path": Path(config.output_dir) / "pipeline"}]
 
 
 def test_dropouts(configure, pipeline):

@@ -290,3 +290,11 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
 def test_settings_that_contradict_each_other(configure, changes, message):
     with pytest.raises(ValueError, match=message):
         configure(**changes)
+
+
+def test_every_save_is_pushed(configure, monkeypatch, bright):
+    pushed = []
+    monkeypatch.setattr(grpo, "start_on_hub", lambda *arguments: None)
+    monkeypatch.setattr(grpo, "push_run", lambda config, folder, stage, step: pushed.append((stage, step)))
+    main(configure(steps=4, save_every=2))
+    assert pushed == [("training.grpo", 2), ("training.grpo", 4)]

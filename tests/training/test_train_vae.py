@@ -147,3 +147,11 @@ def test_batches_depend_on_seed_step_and_rank(configure):
         again = training_batch(pool, config, step, 0)
         assert torch.equal(pixels, again[0]) and torch.equal(noise, again[1])
         assert not torch.equal(noise, training_batch(pool, config, step, 1)[1])
+
+
+def test_every_save_is_pushed(configure, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(train_vae, "start_on_hub", lambda *arguments: None)
+    monkeypatch.setattr(train_vae, "push_run", lambda config, folder, stage, step: pushed.append((stage, step)))
+    main(configure(steps=4, save_every=2))
+    assert pushed == [("training.train_vae", 2), ("training.train_vae", 4)]
