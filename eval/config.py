@@ -24,7 +24,7 @@ class EvalConfig:
     )
     suite: str = field(
         default="sprites",
-        metadata={"help": "sprites, folder:DIR, movebench:DIR, tapvid:FILE, vipseg:DIR or mcbench:DIR."},
+        metadata={"help": "sprites, folder:DIR, movebench:LIST, tapvid:FILE, vipseg:DIR or mcbench:DIR."},
     )
     quick: bool = field(default=False, metadata={"help": f"The first {QUICK_CLIPS} clips, none of them long."})
     num_clips: int | None = field(default=None, metadata={"help": "First clips of the suite; default: all, or quick."})

@@ -24,53 +24,64 @@ SHOWN = 5
 
 def check_systems(
     systems: Sequence[System], suite: Suite, indices: Sequence[int], num_frames: int
-) -> dict[str, list[str]]:
+) -> dict[str, dict[int, str]]:
     """Check that every model is there and every video can be read and fits its case.
 
     Returns:
-        By system, what is wrong with single files; these clips will be skipped.
+        By system, what is wrong with single files, by clip; these will be left out.
 
     Raises:
         ValueError: naming the system, the files and the remedy.
     """
-    broken: dict[str, list[str]] = {}
+    broken: dict[str, dict[int, str]] = {system.name: {} for system in systems}
+    sizes: dict[str, tuple[int, int]] = {}
     for system in systems:
         folder = source_folder(system)
         if system.kind == "videos":
             assert folder is not None
-            broken[system.name] = _check_videos(system, folder, suite, indices, num_frames)
-            for problem in broken[system.name]:
+            broken[system.name], sizes[system.name] = _check_videos(system, folder, suite, indices, num_frames)
+            for problem in broken[system.name].values():
                 logger.warning("%s: %s; this clip is left out", system.name, problem)
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {width}x{height}" for name, (height, width) in sizes.items())
+        raise ValueError(f"systems: videos of different sizes ({listed}); bring them to one, errors are in pixels")
     return broken
 
 
-def _check_videos(system: System, folder: Path, suite: Suite, indices: Sequence[int], num_frames: int) -> list[str]:
+def _check_videos(
+    system: System, folder: Path, suite: Suite, indices: Sequence[int], num_frames: int
+) -> tuple[dict[int, str], tuple[int, int]]:
+    """What is wrong with single files, by clip, and the size of most files."""
     if not folder.is_dir():
         raise ValueError(f"systems: {system.name}: {folder} is no folder")
-    names = suite.names()
-    found: dict[str, Probe] = {}
-    problems: list[str] = []
+    names, found, problems = suite.names(), dict[int, Probe](), dict[int, str]()
     for index in indices:
-        path = folder / f"{names[index]}.mp4"
         try:
-            found[path.name] = probe(path)
+            found[index] = probe(folder / f"{names[index]}.mp4")
         except ValueError as error:
-            problems.append(str(error))
-    if found:
-        wanted = suite.case(indices[0], num_frames)
-        usual = Counter((file.height, file.width) for file in found.values()).most_common(1)[0][0]
-        if suite.name == "sprites" and usual != wanted.picture.shape[:2]:
-            height, width = wanted.picture.shape[:2]
+            problems[index] = str(error)
+    sizes = Counter((file.height, file.width) for file in found.values())
+    height, width = sizes.most_common(1)[0][0] if sizes else (0, 0)
+    if suite.name == "sprites" and found:
+        wanted = suite.case(indices[0], num_frames).picture.shape
+        if (height, width) != wanted[:2]:
             raise ValueError(
-                f"systems: {system.name}: videos of {usual[1]}x{usual[0]} pixels; the suite has {width}x{height}"
+                f"systems: {system.name}: videos of {width}x{height} pixels; the suite has {wanted[1]}x{wanted[0]}"
             )
-        for name, file in found.items():
-            if (file.height, file.width) != usual:
-                problems.append(f"{name} has {file.width}x{file.height} pixels, most others {usual[1]}x{usual[0]}")
-            elif file.frames < wanted.num_frames:
-                problems.append(f"{name} has {file.frames} frames, the clip has {wanted.num_frames}")
-    tolerated = max(1, int(TOLERATED_SHARE * len(indices)))
-    if len(problems) > tolerated or len(problems) > len(indices) - 2:
-        listed = "; ".join(problems[:SHOWN]) + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
-        raise ValueError(f"systems: {system.name}: {len(problems)} of {len(indices)} clips cannot be used: {listed}")
-    return problems
+    for index, file in found.items():
+        name = f"{names[index]}.mp4"
+        if (file.height, file.width) != (height, width):
+            problems[index] = f"{name} has {file.width}x{file.height} pixels, most others {width}x{height}"
+        elif suite.name == "sprites" and file.frames < num_frames:
+            problems[index] = f"{name} has {file.frames} frames, the clip has {num_frames}"
+    _refuse_many(system, problems, len(indices))
+    return problems, (height, width)
+
+
+def _refuse_many(system: System, problems: dict[int, str], count: int) -> None:
+    """Raises ValueError if more than single files are wrong, or fewer than two are left."""
+    if len(problems) > max(1, int(TOLERATED_SHARE * count)) or count - len(problems) < 2:
+        listed = list(problems.values())
+        more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+        told = "; ".join(listed[:SHOWN])
+        raise ValueError(f"systems: {system.name}: {len(listed)} of {count} clips cannot be used: {told}{more}")

@@ -18,6 +18,7 @@ from eval.record import record_lines, write_json, write_text
 from eval.report_tables import (
     beside_the_paper,
     category_table,
+    cell,
     curve_table,
     definitions,
     difference_table,
@@ -27,7 +28,7 @@ from eval.report_tables import (
     speed_table,
 )
 from eval.suites.case import Suite
-from eval.summary import summarize, values_of
+from eval.summary import control_ratio, summarize, values_of
 from eval.systems import REFERENCES, System, maker_of
 
 
@@ -106,6 +107,10 @@ def _page(
     page.text(_introduction(config, suite, summary))
     page.heading("Main table")
     page.table(*main_table(summary, suffix))
+    for name, system in systems.items():
+        ratio = control_ratio(results[name]["rows"], results[next(iter(shown))]["rows"])
+        if system.kind == "shuffled" and ratio is not None:
+            page.text(f"{name} is {cell(ratio)} times as far off the path as {next(iter(shown))}.")
     if absent:
         page.text(f"Rows of the paper's tables that are absent here, for want of a model: {', '.join(absent)}.")
     page.heading("Beside the paper")

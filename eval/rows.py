@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.record import write_text
+from eval.suites.case import list_digest
 
 
 Row = dict[str, Any]
@@ -23,12 +24,11 @@ UNMEASURED = ("run", "report", "report_tables", "document", "figures", "summary"
 def files_digest(folder: Path | None) -> str:
     """Digest of a model's files, or of the names, sizes and times of somebody's videos; of nothing for None."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")) if folder is not None else ():
+    files = sorted(folder.rglob("*")) if folder is not None else []
+    for path in files:
         if path.suffix in MODEL_FILES:
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-        elif path.suffix == ".mp4":
-            state = path.stat()
-            digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+    digest.update(list_digest([path for path in files if path.suffix == ".mp4"]).encode())
     return digest.hexdigest()
 
 

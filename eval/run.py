@@ -85,10 +85,11 @@ class Worker:
         made = self.make(case, seed)
         row: Row = {"index": index, "name": case.name, "categories": list(case.categories), "note": case.note}
         row |= {"first_seconds": made.first_seconds, "seconds": made.seconds, "frames": len(made.frames)}
-        row |= self.meter.measure(case, made.frames)
+        row |= {"pixels": list(made.frames.shape[1:3]), **self.meter.measure(made.case, made.frames)}
         if self.system.kind == "causal" and index < self.config.long_clips and case.sprites is not None:
             longer = self.suite.case(index, LONG_FRAMES)
-            row["long"] = self.meter.follow(longer, self.make(longer, seed).frames)
+            long = self.make(longer, seed)
+            row["long"] = self.meter.follow(long.case, long.frames)
         return {**row, "peak_mib": peak_memory(self.config.device)}
 
 
@@ -145,11 +146,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)
-    check_systems(systems, suite, indices, config.num_frames)
+    unusable = check_systems(systems, suite, indices, config.num_frames)
     make_meter(config, suite)  # a network that cannot be had is told before any long computation
     results: dict[str, Any] = {}
     for system in systems:
-        rows, broken, records = rows_of_system(system, suite, config, indices, record)
+        usable = [index for index in indices if index not in unusable[system.name]]
+        rows, broken, records = rows_of_system(system, suite, config, usable, record)
+        broken |= unusable[system.name]
         if len(rows) < 2:
             raise ValueError(
                 f"systems: {system.name}: {len(rows)} clips could be made, at least 2 are needed: {broken}"

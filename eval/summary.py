@@ -12,11 +12,13 @@ from eval.metrics.features import unpack
 from eval.metrics.frechet import frechet_distance
 from eval.metrics.kernel import kernel_distance
 from eval.rows import Row
-from eval.statistics import bootstrap_interval, jackknife_interval, sign_flip_p, spread
+from eval.statistics import bootstrap_interval, jackknife_interval, ratio_interval, sign_flip_p, spread
 
 
 Rows = Sequence[Row]
 Found = dict[str, float] | None
+SMALLEST_ERROR = 1e-3
+"""Path error in pixels that a ratio counts at least."""
 
 
 def values_of(rows: Rows, key: str) -> dict[int, float]:
@@ -36,6 +38,16 @@ def difference(rows: Rows, base: Rows, key: str) -> Found:
     pairs = [own[index] - other[index] for index in sorted(set(own) & set(other))]
     found = interval_of(pairs)
     return None if found is None else {**found, "p": sign_flip_p(pairs)}
+
+
+def control_ratio(control: Rows, rows: Rows) -> Found:
+    """How many times farther off the path ``control`` is than ``rows``, over the clips that both have."""
+    own, other = values_of(rows, "path_error"), values_of(control, "path_error")
+    both = sorted(set(own) & set(other))
+    if not both:
+        return None
+    ratio = ratio_interval([other[i] for i in both], [max(own[i], SMALLEST_ERROR) for i in both])
+    return {**ratio._asdict(), "clips": len(both)}
 
 
 class FeatureSets:

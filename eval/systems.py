@@ -25,7 +25,7 @@ from PIL import Image
 
 from ardrag.streaming_vae import StreamingVAE
 from eval.model import BUNDLED_NAME, load_pipeline, model_folder
-from eval.suites.case import Case, Pixels, Suite
+from eval.suites.case import Case, Pixels, Suite, fit_case
 from eval.videos import read_video
 from pipelines import ARDragPipeline
 from pipelines.bidirectional import generate_bidirectional
@@ -120,11 +120,16 @@ def expand(texts: list[str], runs: str) -> tuple[list[System], list[str]]:
 
 
 class Made(NamedTuple):
-    """A clip uint8 ``[T, H, W, 3]``, seconds until the first generated pixels, and until all of them."""
+    """A clip: the case on the canvas of the video, the video, and how long it took.
 
+    ``frames`` is uint8 ``[T, H, W, 3]``; the seconds are until the first generated pixels and until all of them, None
+    where nothing is generated.
+    """
+
+    case: Case
     frames: Pixels
-    first_seconds: float | None
-    seconds: float | None
+    first_seconds: float | None = None
+    seconds: float | None = None
 
 
 Maker = Callable[[Case, int], Made]
@@ -133,14 +138,14 @@ Maker = Callable[[Case, int], Made]
 def maker_of(system: System, suite: Suite, device: str = "cpu") -> Maker:
     """A function that makes a case's clip with a seed. Loads the model, if there is one."""
     if system.kind == "truth":
-        return lambda case, seed: Made(_truth(case), None, None)
+        return lambda case, seed: Made(case, _truth(case))
     if system.kind == "still":
-        return lambda case, seed: Made(np.repeat(case.picture[None], case.num_frames, axis=0), None, None)
+        return lambda case, seed: Made(case, np.repeat(case.picture[None], case.num_frames, axis=0))
     if system.kind == "videos":
-        return lambda case, seed: Made(_given(Path(system.source), case), None, None)
+        return lambda case, seed: _given(Path(system.source), case)
     pipeline = load_pipeline(system.source, device)
     if system.kind == "vae":
-        return lambda case, seed: Made(reconstruct(pipeline, _truth(case)), None, None)
+        return lambda case, seed: _reconstructed(pipeline, case)
     if system.kind == "bidirectional":
         return lambda case, seed: _at_once(pipeline, case, system.steps, seed)
     if system.kind == "shuffled":
@@ -163,12 +168,22 @@ def _truth(case: Case) -> Pixels:
     return case.truth[: case.num_frames]
 
 
-def _given(folder: Path, case: Case) -> Pixels:
+def _given(folder: Path, case: Case) -> Made:
+    """A video of any size shows the part of the picture that ours would show at that size."""
     path = folder / f"{case.name}.mp4"
     frames = read_video(path)
     if len(frames) < case.num_frames:
         raise ValueError(f"{path}: {len(frames)} frames; this clip needs {case.num_frames}")
-    return frames[: case.num_frames]
+    return Made(fit_case(case, *frames.shape[1:3]), frames[: case.num_frames])
+
+
+def _fitted(pipeline: ARDragPipeline, case: Case) -> Case:
+    return fit_case(case, *pipeline.size_for(Image.fromarray(case.picture), None, None))
+
+
+def _reconstructed(pipeline: ARDragPipeline, case: Case) -> Made:
+    fitted = _fitted(pipeline, case)
+    return Made(fitted, reconstruct(pipeline, _truth(fitted)))
 
 
 @torch.no_grad()
@@ -181,24 +196,25 @@ def reconstruct(pipeline: ARDragPipeline, frames: Pixels) -> Pixels:
 
 def _at_once(pipeline: ARDragPipeline, case: Case, steps: int | None, seed: int) -> Made:
     """A bidirectional run shows its first frame when it is done."""
-    started = time.perf_counter()
+    case = _fitted(pipeline, case)
     picture = Image.fromarray(case.picture)
+    started = time.perf_counter()
     frames = generate_bidirectional(pipeline, picture, case.prompt, case.tracks, case.num_frames, steps, seed)
     seconds = time.perf_counter() - started
-    return Made(frames, seconds, seconds)
+    return Made(case, frames, seconds, seconds)
 
 
 def _streamed(pipeline: ARDragPipeline, case: Case, seed: int, driver: Case) -> Made:
     """A causal run with the tracks of ``driver``; its first frame is the end of the first latent that is generated."""
-    started, made, first = time.perf_counter(), list[Pixels](), None
-    parts = pipeline.stream(
-        Image.fromarray(case.picture), case.prompt, tracks=driver.tracks, num_frames=case.num_frames, seed=seed
-    )
+    case, driver = _fitted(pipeline, case), _fitted(pipeline, driver)
+    picture, made, first = Image.fromarray(case.picture), list[Pixels](), None
+    started = time.perf_counter()
+    parts = pipeline.stream(picture, case.prompt, tracks=driver.tracks, num_frames=case.num_frames, seed=seed)
     for part in parts:
         made.extend(part)
         if first is None and len(made) > 1:
             first = time.perf_counter() - started
-    return Made(np.stack(made), first, time.perf_counter() - started)
+    return Made(case, np.stack(made), first, time.perf_counter() - started)
 
 
 def source_folder(system: System) -> Path | None:

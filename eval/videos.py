@@ -59,6 +59,19 @@ def read_video(path: Path) -> Pixels:
     return np.stack(frames)
 
 
+def read_true_video(path: Path, length: int) -> Pixels | None:
+    """The first ``length`` frames of a suite's true video, None if there is no such file.
+
+    Raises:
+        ValueError: if it is shorter, or cannot be decoded.
+    """
+    if not path.is_file():
+        return None
+    if probe(path).frames < length:
+        raise ValueError(f"{path}: {probe(path).frames} frames; its tracks have {length}")
+    return read_video(path)[:length]
+
+
 def read_picture(path: Path) -> Pixels:
     """A picture as uint8 ``[H, W, 3]``.
 

@@ -31,7 +31,11 @@ def load_scorer(head: str | Path | None, device: torch.device | str = "cpu") -> 
     Raises:
         ValueError: if the head's file is missing or has other layers.
     """
-    return SpriteAestheticReward.from_pretrained() if head is None else LaionAesthetic(head, device=device)
+    if head is None:
+        return SpriteAestheticReward.from_pretrained()
+    if not Path(head).is_file():  # told before CLIP is downloaded
+        raise ValueError(f"aesthetic: {head} is no file; give sac+logos+ava1-l14-linearMSE.pth or its safetensors")
+    return LaionAesthetic(head, device=device)
 
 
 def frame_scores(scorer: FrameScorer, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ardrag.sprites import SpriteClip
 from ardrag.track_schema import MAX_TRACKS
 from ardrag.tracks import Tracks
+from pipelines.image_input import covered_box, fit_image
 
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,3 +99,33 @@ def tracks_within_limits(
     kept = shown[chosen]
     note = "" if len(kept) == len(shown) else f"{len(kept)} of {len(shown)} tracks, the most that a track file holds"
     return Tracks.from_array(xy[:, kept], visible[:, kept], fps=fps), note
+
+
+def fit_case(case: Case, height: int, width: int) -> Case:
+    """The case on another canvas: picture, true video and tracks cut around the centre and scaled, as pipelines do.
+
+    What a track shows outside of the cut is off the picture then. A case of that size already stays as it is.
+    """
+    own = case.picture.shape[:2]
+    if own == (height, width):
+        return case
+    left, top, right, bottom = covered_box(own[1], own[0], height, width)
+    arrays = case.tracks.to_array(case.num_frames)
+    size = np.array([own[1], own[0]])
+    xy = (arrays.xy * size - [left, top]) / [right - left, bottom - top]
+    tracks = Tracks.from_array(xy, arrays.visible, arrays.force, fps=case.tracks.fps)
+
+    def fitted(picture: Pixels) -> Pixels:
+        return np.asarray(fit_image(Image.fromarray(picture), height, width))
+
+    truth = None if case.truth is None else np.stack([fitted(frame) for frame in case.truth])
+    return replace(case, picture=fitted(case.picture), tracks=tracks, truth=truth, sprites=None)
+
+
+def list_digest(paths: Sequence[Path]) -> str:
+    """Digest of the names, sizes and times of files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        state = path.stat()
+        digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()

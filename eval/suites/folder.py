@@ -8,15 +8,14 @@ name.mp4            the true video (optional)
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ardrag.tracks import Tracks
-from eval.suites.case import Case, Pixels, clip_length
-from eval.videos import probe, read_picture, read_video
+from eval.suites.case import Case, clip_length, list_digest
+from eval.videos import read_picture, read_true_video
 
 
 SUFFIX = ".tracks.json"
@@ -56,8 +55,7 @@ class FolderSuite:
         except ValueError as error:
             raise ValueError(f"{name}{SUFFIX}: {error}") from error
         length = clip_length(tracks.num_frames, num_frames)
-        prompt, video = self.folder / f"{name}.txt", self.folder / f"{name}.mp4"
-        truth = _true_video(video, length) if video.is_file() else None
+        prompt = self.folder / f"{name}.txt"
         return Case(
             index=index,
             name=name,
@@ -65,27 +63,18 @@ class FolderSuite:
             prompt=prompt.read_text(encoding="utf-8").strip() if prompt.is_file() else "",
             tracks=tracks,
             num_frames=length,
-            truth=truth,
+            truth=read_true_video(self.folder / f"{name}.mp4", length),
         )
 
     def digest(self) -> str:
         """See `Suite`."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.iterdir()):
-            digest.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
-        return digest.hexdigest()
+        return list_digest(sorted(self.folder.iterdir()))
 
     def _picture(self, name: str) -> Path:
         for suffix in PICTURES:
             if (self.folder / f"{name}{suffix}").is_file():
                 return self.folder / f"{name}{suffix}"
         raise ValueError(f"suite: {self.folder} has {name}{SUFFIX}, but no picture {name}.png or .jpg beside it")
-
-
-def _true_video(path: Path, length: int) -> Pixels:
-    if probe(path).frames < length:
-        raise ValueError(f"{path}: {probe(path).frames} frames; its tracks have {length}")
-    return read_video(path)[:length]
 
 
 def write_case(case: Case, folder: Path) -> None:

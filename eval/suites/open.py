@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 from eval.suites.case import Suite
 from eval.suites.folder import FolderSuite
+from eval.suites.mcbench import McBenchSuite
+from eval.suites.movebench import MoveBenchSuite
 from eval.suites.sprites import SpriteSuite
+from eval.suites.tapvid import TapVidSuite
+from eval.suites.vipseg import VipSegSuite
 
 
-READERS: dict[str, Callable[[str], Suite]] = {"folder": FolderSuite}
+READERS: dict[str, Callable[[str], Suite]] = {
+    reader.name: reader for reader in (FolderSuite, MoveBenchSuite, TapVidSuite, VipSegSuite, McBenchSuite)
+}
 
 
 def open_suite(text: str) -> Suite:
