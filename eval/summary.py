@@ -65,11 +65,14 @@ class FeatureSets:
 
     def distance(self, name: str, kept: np.ndarray) -> float:
         """One of the distances over the clips that are ``kept``."""
-        measure = frechet_distance if name.startswith("f") else kernel_distance
         if name.endswith("vd"):
-            return measure(self.clips[kept], self.true_clips[kept])
-        width = self.frames.shape[-1]
-        return measure(self.frames[kept].reshape(-1, width), self.true_frames[kept].reshape(-1, width))
+            pair, each = (self.clips[kept], self.true_clips[kept]), 1
+        else:
+            each, width = self.frames.shape[1:]
+            pair = (self.frames[kept].reshape(-1, width), self.true_frames[kept].reshape(-1, width))
+        if name.startswith("f"):
+            return frechet_distance(*pair)
+        return kernel_distance(*pair, groups=np.repeat(kept, each))
 
 
 def distances_of(rows: Rows, true_rows: Rows | None) -> dict[str, Found]:

@@ -231,6 +231,24 @@ def validate(model: SpriteFeatures, heads: Heads, pool: Pool, batch_size: int) -
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
+@torch.no_grad()
+def standardize(model: SpriteFeatures, pool: Pool, batch_size: int = 32) -> None:
+    """Scale and shift both heads in place: every feature gets mean 0 and spread 1 over untouched clips of the pool.
+
+    Distances then weigh all features alike, and a polynomial kernel sees numbers of the size it was made for.
+    """
+    length = pool.videos.shape[1]
+    frames = pool.videos[torch.arange(len(pool.videos)), torch.arange(len(pool.videos)) % length]
+    found = {
+        model.frame_head: torch.cat([model.frame_features(part) for part in frames.split(batch_size)]),
+        model.clip_head: torch.cat([model.window_features(part) for part in pool.videos.split(batch_size)]),
+    }
+    for head, features in found.items():
+        mean, spread = features.mean(0), features.std(0).clamp_min(1e-6)
+        head.weight /= spread[:, None]
+        head.bias.copy_((head.bias - mean) / spread)
+
+
 def main(config: FeaturesConfig) -> None:
     """Train, validate, save."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -266,6 +284,7 @@ def main(config: FeaturesConfig) -> None:
     log.write(config.steps, **found)
     log.plot()
     logger.info("%s", {name: round(value, 3) for name, value in found.items()})
+    standardize(model, pool)
     model.save_pretrained(folder / "network")
 
 

@@ -34,6 +34,23 @@ def test_small_sets_of_one_distribution_are_0_on_average():
     assert np.mean([frechet_distance(*pair) for pair in sets[:50]]) > 0.5
 
 
+def test_pairs_of_one_clip_are_left_out():
+    rng = np.random.default_rng(2)
+    features, groups = rng.normal(size=(24, 4)), np.repeat(np.arange(6), 4)
+    assert kernel_distance(features, features, groups) == pytest.approx(0, abs=1e-12)
+    assert kernel_distance(features, features) < -0.1
+    assert kernel_distance(features, features + 2, groups) > 5
+    shifted = [
+        kernel_distance(part, part + 0.01 * rng.normal(size=(20, 4)), np.arange(20))
+        for part in rng.normal(size=(200, 20, 4))
+    ]
+    assert abs(np.mean(shifted)) < 0.01
+    with pytest.raises(ValueError, match="groups: 24 numbers for 24 and 23 rows"):
+        kernel_distance(features, features[1:], groups)
+    with pytest.raises(ValueError, match="groups: 24 numbers"):
+        kernel_distance(features, features, 0 * groups)
+
+
 def test_errors_name_the_set():
     with pytest.raises(ValueError, match="second: shape .1, 3."):
         kernel_distance(np.zeros((4, 3)), np.zeros((1, 3)))
