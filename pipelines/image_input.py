@@ -103,12 +103,17 @@ def fit_image(image: Image.Image, height: int, width: int) -> Image.Image:
     """Scale and crop ``image`` around its centre so that it covers ``height x width``; equal sizes pass unchanged."""
     if image.size == (width, height):
         return image
-    scale = max(width / image.width, height / image.height)
     # The part that stays is cut out before it is scaled: a long thin picture would grow beyond all memory.
-    wide, high = min(width / scale, image.width), min(height / scale, image.height)
-    left, top = (image.width - wide) / 2, (image.height - high) / 2
-    box = (left, top, min(left + wide, image.width), min(top + high, image.height))
+    box = covered_box(image.width, image.height, height, width)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def covered_box(own_width: int, own_height: int, height: int, width: int) -> tuple[float, float, float, float]:
+    """The part (left, top, right, bottom) in pixels of a picture that `fit_image` keeps for ``height x width``."""
+    scale = max(width / own_width, height / own_height)
+    wide, high = min(width / scale, own_width), min(height / scale, own_height)
+    left, top = (own_width - wide) / 2, (own_height - high) / 2
+    return left, top, min(left + wide, own_width), min(top + high, own_height)
 
 
 def image_pixels(image: Image.Image) -> Tensor:
