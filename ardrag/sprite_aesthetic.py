@@ -26,6 +26,34 @@ BUNDLED_SCORER = Path(__file__).resolve().parent.parent / "checkpoints" / "sprit
 HIGHEST = 10.0
 
 
+def halvings(channels: int, width: int, levels: int) -> tuple[nn.Sequential, int]:
+    """Two convolutions for each halving of a picture of ``channels``, and how many channels come out of the last.
+
+    ``width`` channels after the first halving; they double with each.
+    """
+    layers: list[nn.Module] = []
+    for level in range(levels):
+        wider = width * 2**level
+        layers += [
+            nn.Conv2d(channels, wider, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(wider, wider, 3, padding=1),
+            nn.SiLU(),
+        ]
+        channels = wider
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return nn.Sequential(*layers), channels
+
+
+def with_detail(pictures: Tensor, detail: float) -> Tensor:
+    """Pictures ``[N, 3, H, W]`` and, ``detail`` times enlarged, what a 3x3 mean takes away: ``[N, 6, H, W]``."""
+    fine = pictures - F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.cat([pictures, detail * fine], dim=1)
+
+
 class SpriteAesthetic(ModelMixin, ConfigMixin):
     """Convolutions down to a sixteenth, the mean and the maximum over the picture, and a small network on both.
 
@@ -41,29 +69,12 @@ class SpriteAesthetic(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, width: int = 12, levels: int = 4, detail: float = 8.0) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 6
-        for level in range(levels):
-            wider = width * 2**level
-            layers += [
-                nn.Conv2d(channels, wider, 3, stride=2, padding=1),
-                nn.SiLU(),
-                nn.Conv2d(wider, wider, 3, padding=1),
-                nn.SiLU(),
-            ]
-            channels = wider
-        for layer in layers:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.features = nn.Sequential(*layers)
+        self.features, channels = halvings(6, width, levels)
         self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.SiLU(), nn.Linear(channels, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Scores ``[N]``, 0 to 10, of pictures uint8 ``[N, 3, H, W]``."""
-        pictures = frames.to(self.dtype) / 127.5 - 1
-        fine = pictures - F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
-        seen = self.features(torch.cat([pictures, self.config.detail * fine], dim=1))
+        seen = self.features(with_detail(frames.to(self.dtype) / 127.5 - 1, self.config.detail))
         pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1)
         score: Tensor = HIGHEST * torch.sigmoid(self.head(pooled)[:, 0])
         return score

@@ -77,12 +77,26 @@ def _planes(frames: Pixels) -> torch.Tensor:
 
 
 def locate(frames: Pixels, scene: Pixels, rgba: Float, open_view: torch.Tensor | None = None) -> Float:
-    """Centre of the best match in every frame, ``[T, 2]`` as ``(x, y)`` in pixels; arguments as `match_score`."""
+    """Centre of the best match in every frame, ``[T, 2]`` as ``(x, y)`` in pixels; arguments as `match_score`.
+
+    Between the places of the grid by the top of a parabola through the best score and its neighbours.
+    """
     score = match_score(frames, scene, rgba, open_view)
     best = score.flatten(1).argmax(1)
     rows, columns = best // score.shape[2], best % score.shape[2]
+    around = F.pad(score, (1, 1, 1, 1), value=-torch.inf)
+    frame = torch.arange(len(score))
+    across = _top(*(around[frame, rows + 1, columns + step] for step in range(3)))
+    down = _top(*(around[frame, rows + step, columns + 1] for step in range(3)))
     shift = 0.5 * (rgba.shape[0] % 2)
-    return (torch.stack([columns, rows], dim=-1).float() + shift).numpy()
+    return (torch.stack([columns + across, rows + down], dim=-1) + shift).numpy()
+
+
+def _top(before: torch.Tensor, best: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Top of the parabola through three neighbours, from the middle one; 0 beside unknown or flat places."""
+    bend = before - 2 * best + after
+    top = 0.5 * (before - after) / bend
+    return torch.where(torch.isfinite(top) & (bend < 0), top, 0.0).clamp(-0.5, 0.5)
 
 
 def unhidden(sprites: tuple[Sprite, ...], height: int, width: int, num_frames: int) -> torch.Tensor:
@@ -143,8 +157,30 @@ def _patch(picture: npt.NDArray[Any], centre: npt.NDArray[Any], reach: int) -> n
     return picture[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].astype(np.float64)
 
 
-def background_psnr(clip: SpriteClip, frames: Pixels) -> Float:
+def background_psnr(clip: SpriteClip, frames: Pixels) -> npt.NDArray[np.float64]:
     """PSNR in dB, frame by frame ``[T]``, over the pixels that no sprite of the clip ever touches."""
-    truth = clip.background[clip.untouched].astype(np.float32)
-    squared = [np.square(frame[clip.untouched].astype(np.float32) - truth).mean() for frame in frames]
-    return (10 * np.log10(255.0**2 / np.maximum(squared, 1e-3))).astype(np.float32)
+    return psnr(frames, clip.background, clip.untouched)
+
+
+def psnr(
+    frames: Pixels, truth: Pixels, where: npt.NDArray[np.bool_] | None = None, smallest: float = 1e-3
+) -> npt.NDArray[np.float64]:
+    """PSNR in dB, frame by frame ``[T]``, of uint8 ``[T, H, W, 3]`` against ``truth`` of one or as many frames.
+
+    ``where`` ``[H, W]`` marks the pixels that are compared (None: all); NaN everywhere if it marks none. A squared
+    error below ``smallest`` counts as that, which bounds the result (78 dB).
+
+    Raises:
+        ValueError: if the sizes differ.
+    """
+    if frames.shape[1:] != truth.shape[-3:] or (truth.ndim == 4 and len(truth) != len(frames)):
+        raise ValueError(f"frames and truth: shapes {frames.shape} and {truth.shape} must agree")
+    marked = np.ones(frames.shape[1:3], bool) if where is None else where
+    if not marked.any():
+        return np.full(len(frames), np.nan)
+    wanted = np.broadcast_to(truth, frames.shape)
+    squared = [
+        np.square(frame[marked].astype(np.float64) - true[marked]).mean()
+        for frame, true in zip(frames, wanted, strict=True)
+    ]
+    return np.asarray(10 * np.log10(255.0**2 / np.maximum(squared, smallest)))

@@ -3,10 +3,11 @@
     python -m eval.latency                                        # the bundled checkpoint, one and two threads
     python -m eval.latency --threads 1 --latents 4 --rounds 1     # a quick look
 
-Clocks run from a call to uint8 pixels in host memory. In every round our session, diffusers' `WanImageToVideoPipeline`
-on a random model of the same size (as it is, and with our VAE convolutions), and both VAE decoders take turns, so that
-a busy machine slows all of them alike. The cache pass, the heat-map encode and the decode are all inside our numbers.
-Round 0 warms up and is not counted.
+Clocks run from a call to uint8 pixels in host memory. In every round our session, the same model in chunks of three
+latents and all at once, diffusers' `WanImageToVideoPipeline` on a random model of the same size (as it is, and with
+our VAE convolutions), and both VAE decoders take turns, so that a busy machine slows all of them alike. The cache
+pass, the heat-map encode and the decode are all inside our numbers. Round 0 warms up and is not
+counted.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ from transformers import HfArgumentParser
 
 from ardrag.sprites import make_clip
 from ardrag.streaming_vae import StreamingVAE
+from ardrag.tracks import Tracks
 from eval.latency_report import PARTS, markdown
+from eval.latency_rivals import chunked, time_control
 from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
 from eval.record import run_record, write_json, write_text
 from eval.statistics import spread
 from eval.wan_baseline import parameters_in_millions, wan_pipeline
 from pipelines import ARDragPipeline, Session
+from pipelines.bidirectional import generate_bidirectional
 
 
 Samples = dict[str, list[float]]
@@ -48,6 +52,7 @@ class LatencyConfig:
     latents: int = field(default=16, metadata={"help": "Latents timed in each round, after the cache is full."})
     threads: str = field(default="1,2", metadata={"help": "Numbers of threads to try, separated by commas."})
     steps: int = field(default=3, metadata={"help": "Denoising steps per latent."})
+    bidirectional_steps: int = field(default=24, metadata={"help": "Steps of the bidirectional run, as the teacher."})
     rounds: int = field(default=5, metadata={"help": "Counted rounds; one more warms up."})
     num_frames: int = field(default=33, metadata={"help": "Pixel frames of the baseline's clip, 4k + 1."})
     output_dir: str = field(default="outputs/latency", metadata={"help": "Folder of the report of another model."})
@@ -56,7 +61,7 @@ class LatencyConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("latents", "steps", "rounds"):
+        for name in ("latents", "steps", "bidirectional_steps", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive; use 1 or more")
         if self.num_frames < 5 or self.num_frames % 4 != 1:
@@ -87,6 +92,8 @@ class Subject:
     """Everything that is timed, and the input that all share."""
 
     pipeline: ARDragPipeline
+    chunked: ARDragPipeline
+    """The same with chunks of three latents."""
     baselines: dict[str, WanImageToVideoPipeline]
     image: Image.Image
     prompt: str
@@ -98,6 +105,10 @@ class Subject:
         """A new session: text, picture and reference latent are encoded here."""
         return self.pipeline.start_session(self.image, self.prompt, num_inference_steps=self.config.steps)
 
+    def chunk_session(self) -> Session:
+        """The same with chunks of three latents."""
+        return self.chunked.start_session(self.image, self.prompt, num_inference_steps=self.config.steps)
+
 
 def make_subject(pipeline: ARDragPipeline, config: LatencyConfig) -> Subject:
     """The pipeline, its two baselines, a Sprite World picture with its caption, and random latents."""
@@ -108,7 +119,7 @@ def make_subject(pipeline: ARDragPipeline, config: LatencyConfig) -> Subject:
     shape = (1, pipeline.vae.config.z_dim, count, image.height // factor, image.width // factor)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     baselines = {"diffusers": wan_pipeline(pipeline, folded=False), "diffusers_folded": wan_pipeline(pipeline, True)}
-    return Subject(pipeline, baselines, image, clip.caption, latents, config)
+    return Subject(pipeline, chunked(pipeline), baselines, image, clip.caption, latents, config)
 
 
 def pointer(latent: int) -> list[tuple[float, float]]:
@@ -184,6 +195,26 @@ def time_baseline(subject: Subject, name: str) -> Samples:
     }
 
 
+def time_rivals(subject: Subject, encoded: bool, window: int) -> Samples:
+    """Seconds to the first generated pixels, and from a control to its pixels, in chunks of three and all at once.
+
+    A bidirectional model takes no control while it runs: its two delays are the whole clip.
+    """
+    config = subject.config
+    _, first = time_start(subject.chunk_session, encoded)
+    control = time_control(subject.chunk_session(), pointer(0), window, max(1, config.latents // 3))
+    tracks = Tracks.from_points(
+        [[(0, *pointer(0)[0]), (config.num_frames - 1, *pointer(4)[0])]], num_frames=config.num_frames
+    )
+
+    def at_once() -> Any:
+        return generate_bidirectional(
+            subject.pipeline, subject.image, subject.prompt, tracks, config.num_frames, config.bidirectional_steps
+        )
+
+    return {"chunk_cold": [first], "chunk_control": control, "bidirectional_cold": [seconds_of(at_once)]}
+
+
 def decode_streamed(subject: Subject) -> Tensor:
     """Our decoder, latent by latent as in a session: pixels ``[1, 3, T, H, W]``."""
     stream = StreamingVAE(subject.pipeline.vae)
@@ -210,6 +241,7 @@ def one_round(subject: Subject) -> Samples:
     first, generated = time_start(ready.fork, encoded)
     samples |= {"first_frame_cached": [first], "first_generated_cached": [generated]}
     samples |= time_steady(ready, subject.config.latents, window)
+    samples |= time_rivals(subject, encoded, window)
     samples |= time_baseline(subject, "diffusers_folded")
     count = subject.latents.shape[2]
     samples["decode_ours"] = [seconds_of(lambda: decode_streamed(subject)) / count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eval.latency_rivals import CHUNK, PAPER_SECONDS
 from eval.record import record_lines
 
 
@@ -15,13 +16,16 @@ FIRST = {
     "first_frame_cached": "first picture, picture and prompt encoded before",
     "first_generated_cold": "first generated latent on screen, picture and prompt new",
     "first_generated_cached": "first generated latent on screen, encoded before",
+    "chunk_cold": f"the same model in chunks of {CHUNK} latents, first generated pixels, all new",
+    "bidirectional_cold": "the same model all at once, first picture = whole clip, all new",
     "diffusers_cold": "`WanImageToVideoPipeline`, first picture = whole clip",
     "diffusers_cached": "the same, prompt encoded before",
     "diffusers_folded_cold": "the same with our VAE convolutions, prompt new",
     "diffusers_folded_cached": "the same with our VAE convolutions, prompt encoded before",
 }
 STEADY = {
-    "latent": "one latent, pointer to pixels",
+    "chunk_control": f"control to pixels in chunks of {CHUNK} latents",
+    "latent": "control to pixels, one latent at a time",
     "encode": "- encode (heat map)",
     "denoise": "- denoise",
     "cache": "- cache pass",
@@ -33,6 +37,21 @@ RATIOS = {
     "the same with our VAE convolutions in diffusers": ("diffusers_folded_cold", "first_generated_cold"),
     "decode of the tiny VAE: diffusers / ours": ("decode_diffusers", "decode_ours"),
 }
+
+
+PAPER_RATIOS = {
+    f"first generated pixels: one latent at a time / chunks of {CHUNK}": (
+        "first_generated_cold",
+        "chunk_cold",
+        "chunk",
+    ),
+    "first generated pixels: one latent at a time / all at once": (
+        "first_generated_cold",
+        "bidirectional_cold",
+        "bidirectional",
+    ),
+}
+"""Ours over theirs, and the row of the paper's tables whose ratio stands beside."""
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -56,6 +75,11 @@ def markdown(results: dict[str, Any]) -> str:
         *_table("decode, ms per latent", threads, _times(threads, DECODERS)),
         "",
         *_table("ratio of medians", threads, ratios),
+        "",
+        f"Beside the paper (its model has 1.3 B parameters, on one H20; its bidirectional teacher takes an unstated "
+        f"number of steps, ours {settings['bidirectional_steps']}):",
+        "",
+        *_paper_table(threads),
         "",
         f"Budget: {BUDGET_MS} ms per latent at 3 steps on two cores. Greatest difference between the two decoders: "
         f"{results['decode_difference']:.1e} (pixels in -1..1).",
@@ -90,11 +114,25 @@ def _milliseconds(found: dict[str, float]) -> str:
     return f"{1000 * found['median']:.1f} ({1000 * found['p95']:.1f})"
 
 
+def _paper_table(threads: dict[str, Any]) -> list[str]:
+    rows = {
+        label: [
+            *(f"{found[ours]['median'] / found[theirs]['median']:.3f}" for found in threads.values()),
+            f"{PAPER_SECONDS['ours']} / {PAPER_SECONDS[key]} = {PAPER_SECONDS['ours'] / PAPER_SECONDS[key]:.3f}",
+        ]
+        for label, (ours, theirs, key) in PAPER_RATIOS.items()
+    }
+    return _table("ratio of medians", {**threads, "paper": {}}, rows)
+
+
 def _ratio(found: dict[str, dict[str, float]], above: str, below: str) -> str:
     return f"{found[above]['median'] / found[below]['median']:.1f}"
 
 
 def _table(title: str, threads: dict[str, Any], rows: dict[str, list[str]]) -> list[str]:
-    header = [title, *(f"{count} thread{'s' if count != '1' else ''}" for count in threads)]
+    header = [
+        title,
+        *(f"{count} thread{'s' if count != '1' else ''}" if count.isdigit() else count for count in threads),
+    ]
     cells = [header, ["---"] * len(header), *([label, *values] for label, values in rows.items())]
     return [f"| {' | '.join(row)} |" for row in cells]

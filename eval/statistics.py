@@ -1,8 +1,11 @@
-"""Means with bootstrap intervals, and the spread of repeated timings. Values are plain numbers in any unit."""
+"""Means with bootstrap intervals, paired significance, jackknife, and the spread of repeated timings.
+
+Values are plain numbers in any unit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +59,45 @@ def ratio_interval(
         raise ValueError("denominator: it has a value that is not positive; a ratio needs positive values")
     means = resampled_means(np.stack([above, below], axis=1), seed=seed)
     return _interval(float(above.mean() / below.mean()), means[:, 0] / means[:, 1], confidence)
+
+
+def sign_flip_p(differences: Sequence[float] | Float, num_flips: int = NUM_RESAMPLES, seed: int = 0) -> float:
+    """Two-sided p-value of "these paired differences ``[N]`` are as often positive as negative, and as large".
+
+    The share of random sign patterns whose mean is at least as far from 0 as the one that was found, counting itself.
+
+    Raises:
+        ValueError: if there is no difference or one is not finite.
+    """
+    column = _checked("differences", differences)
+    signs = np.random.default_rng(seed).integers(0, 2, (num_flips, len(column))) * 2 - 1
+    means = np.abs(signs @ column) / len(column)
+    return float((1 + (means >= abs(column.mean()) - 1e-12).sum()) / (1 + num_flips))
+
+
+def jackknife_interval(
+    statistic: Callable[[npt.NDArray[np.intp]], float], count: int, groups: int = 20, normal: float = 1.96
+) -> Interval:
+    """A statistic of ``count`` clips with a 95 % interval by leaving out one group of them after the other.
+
+    For what is no mean: a distance between sets would be biased upwards in sets that are drawn with replacement.
+
+    Args:
+        statistic: of the numbers of the clips that are kept.
+        count: number of clips.
+        groups: how many groups at most; clip i belongs to group ``i mod groups``.
+        normal: half width of the interval in standard errors.
+
+    Raises:
+        ValueError: if there are fewer than three clips.
+    """
+    if count < 3:
+        raise ValueError(f"count: {count} clips; leaving some out needs at least 3")
+    clips, number = np.arange(count), min(groups, count)
+    parts = np.array([statistic(clips[clips % number != group]) for group in range(number)])
+    error = float(np.sqrt((number - 1) / number * np.square(parts - parts.mean()).sum()))
+    whole = statistic(clips)
+    return Interval(whole, whole - normal * error, whole + normal * error)
 
 
 def _checked(name: str, values: Sequence[float] | Float) -> Float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from typing import IO
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,25 +16,34 @@ MAX_PIXELS = 64 * 2**20
 """Pictures larger than this are refused: 64 megapixels."""
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+def open_image(
+    file: str | os.PathLike[str] | IO[bytes], name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Read a picture file as RGB.
 
     Grey and palette pictures become RGB, transparency is laid on white, and a camera's turned picture is set upright.
 
+    Args:
+        file: path, or open file.
+        name: what the picture is called in errors; default is its path.
+        max_pixels: pictures with more pixels are refused before they are decoded.
+
     Raises:
-        ValueError: if the file is missing, is no picture, is cut off, or is too large.
+        ValueError: if the file is missing, is no picture, is cut off, moves, or is too large.
     """
+    called = name or (os.fspath(file) if isinstance(file, str | os.PathLike) else "the file")
     try:
-        with Image.open(path) as image:
-            _check_size(image)
+        with Image.open(file) as image:
+            _check_size(image, max_pixels)
+            _check_still(image, called)
             image.load()
             return as_rgb(ImageOps.exif_transpose(image))
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise ValueError(f"image: {os.fspath(path)} cannot be opened ({error.strerror}); check the path") from error
+        raise ValueError(f"image: {called} cannot be opened ({error.strerror}); check the path") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"image: {os.fspath(path)} is more than 64 megapixels; resize it first") from error
+        raise ValueError(f"image: {called} is more than {max_pixels >> 20} megapixels; resize it first") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"image: {os.fspath(path)} is not a readable picture; save it as PNG or JPEG") from error
+        raise ValueError(f"image: {called} is not a readable picture; save it as PNG or JPEG") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -63,10 +73,22 @@ def check_image(image: object) -> Image.Image:
     return image
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_still(image: Image.Image, called: str) -> None:
+    """Refuse moving pictures. A photo may carry a small second one (MPO): that is not one of them."""
+    if image.format not in ("GIF", "PNG", "WEBP"):
+        return
+    try:
+        image.seek(1)
+    except EOFError:
+        image.seek(0)
+        return
+    raise ValueError(f"image: {called} is a moving picture; save one frame of it as PNG or JPEG")
+
+
+def _check_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"image: {width} x {height} is more than 64 megapixels; resize it first")
+    if width * height > max_pixels:
+        raise ValueError(f"image: {width} x {height} is more than {max_pixels >> 20} megapixels; resize it first")
     if min(width, height) < 8:
         raise ValueError(f"image: {width} x {height} is too small; use at least 8 x 8 pixels")
 
@@ -81,12 +103,17 @@ def fit_image(image: Image.Image, height: int, width: int) -> Image.Image:
     """Scale and crop ``image`` around its centre so that it covers ``height x width``; equal sizes pass unchanged."""
     if image.size == (width, height):
         return image
-    scale = max(width / image.width, height / image.height)
     # The part that stays is cut out before it is scaled: a long thin picture would grow beyond all memory.
-    wide, high = min(width / scale, image.width), min(height / scale, image.height)
-    left, top = (image.width - wide) / 2, (image.height - high) / 2
-    box = (left, top, min(left + wide, image.width), min(top + high, image.height))
+    box = covered_box(image.width, image.height, height, width)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def covered_box(own_width: int, own_height: int, height: int, width: int) -> tuple[float, float, float, float]:
+    """The part (left, top, right, bottom) in pixels of a picture that `fit_image` keeps for ``height x width``."""
+    scale = max(width / own_width, height / own_height)
+    wide, high = min(width / scale, own_width), min(height / scale, own_height)
+    left, top = (own_width - wide) / 2, (own_height - high) / 2
+    return left, top, min(left + wide, own_width), min(top + high, own_height)
 
 
 def image_pixels(image: Image.Image) -> Tensor:

@@ -112,26 +112,33 @@ class Session:
         start, stop = self._next_latents()
         return range(self._first_frame_of(start), self._first_frame_of(stop))
 
-    def step(self, points: Tracks | Sequence[Place] | None = None) -> list[Frame]:
+    def step(
+        self, points: Tracks | TrackArrays | Sequence[Place] | None = None, sigmas: Sequence[float] = ()
+    ) -> list[Frame]:
         """Make the next chunk of latents and return its pixel frames: 1 for latent 0, then 4 per latent.
 
         Args:
             points: where every track is now (it moves there in a straight line through the new frames), `Tracks` to
-                follow as drawn, or None for no control.
+                follow as drawn, `TrackArrays` with a row for each of `next_frames`, or None for no control.
+            sigmas: relative spread of the spots of `TrackArrays`, one per track; default `SIGMA` where there is none.
 
         Raises:
-            ValueError: if a place is not finite, far outside of the canvas, or not two or three numbers. Nothing has
-                changed then.
+            ValueError: if a place is not finite, far outside of the canvas, or not two or three numbers, or an array
+                has the wrong shape. Nothing has changed then.
         """
         frames = self.next_frames
         if isinstance(points, Tracks):
-            control, sigmas = points.to_array(frames=frames), points.sigmas()
+            control, spread = points.to_array(frames=frames), points.sigmas()
         else:
-            control = glide(points or (), self._applied[-1] if self._applied else None, len(frames))
+            last = self._applied[-1] if self._applied else None
+            if isinstance(points, TrackArrays):
+                control = checked_rows(points, last, len(frames))
+            else:
+                control = glide(points or (), last, len(frames))
             count = control.force.shape[1]
-            sigmas = [*self._sigmas, *[SIGMA] * count][:count]
+            spread = [*(sigmas or self._sigmas), *[SIGMA] * count][:count]
         with torch.no_grad():
-            return self._advance(control, sigmas)
+            return self._advance(control, spread)
 
     def rewind(self, latent: int) -> None:
         """Go back so that the next `step` makes ``latent`` again; what came after is forgotten.
@@ -292,6 +299,26 @@ def glide(points: Sequence[Place], last: TrackArrays | None, num_frames: int) ->
         visible[:, p] = ((xy[:, p] >= 0) & (xy[:, p] <= 1)).all(1)
         force[:, p] = pressed
     return TrackArrays(xy, visible, force)
+
+
+def checked_rows(rows: TrackArrays, last: TrackArrays | None, num_frames: int) -> TrackArrays:
+    """``rows`` as control of ``num_frames`` pixel frames: tracks may be added after ``last``, none may vanish.
+
+    Raises:
+        ValueError: if a shape or a number is wrong.
+    """
+    xy, visible, force = np.asarray(rows.xy), np.asarray(rows.visible), np.asarray(rows.force, np.float32)
+    least = 0 if last is None else len(last.force)
+    count = xy.shape[1] if xy.ndim == 3 else -1
+    if xy.shape != (num_frames, count, 2) or visible.shape != xy.shape[:2] or force.shape != xy.shape[:2]:
+        shapes = [list(column.shape) for column in (xy, visible, force)]
+        raise ValueError(f"points: shapes {shapes} must be [T, P, 2], [T, P], [T, P] with T = {num_frames} new frames")
+    if count < least:
+        raise ValueError(f"points: {count} tracks where there were {least}; make a track invisible, do not drop it")
+    if not (np.isfinite(xy).all() and np.isfinite(force).all() and ((force >= 0) & (force <= 1)).all()):
+        raise ValueError("points: xy must be finite and force within 0..1")
+    inside = ((xy >= 0) & (xy <= 1)).all(2)
+    return TrackArrays(xy.astype(np.float32), visible.astype(bool) & inside, force.astype(np.float32))
 
 
 def _checked_place(place: Sequence[float], track: int) -> tuple[np.ndarray, np.float32]:

@@ -19,7 +19,7 @@ SPACE_PARTS = (
     "pipelines",
     "examples",
     "checkpoints/ardrag-tiny",
-    "docs/images",
+    "docs/app",
     "docs/results",
 )
 """Files and folders of this repository that make up the Space; the last two are what the README shows and links."""

@@ -10,13 +10,14 @@ import pytest
 
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("ardrag", "pipelines", "training", "eval", "app")
+OURS = ("ardrag", "pipelines", "training", "eval", "app_assets", "app")
 MAY_IMPORT = {
     "ardrag": {"ardrag"},
     "pipelines": {"ardrag", "pipelines"},
     "training": {"ardrag", "pipelines", "training"},
     "eval": {"ardrag", "pipelines", "eval"},
-    "app": {"ardrag", "pipelines", "app"},
+    "app_assets": {"ardrag", "pipelines", "app_assets"},
+    "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
 TRACKS = {"tracks", "track_schema", "track_sampling"}
 LEAVES = {"flow", "kv_cache", "sprites", "sprite_drawing"} | TRACKS

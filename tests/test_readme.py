@@ -35,7 +35,7 @@ def test_ci_calls_the_test_command_of_the_readme() -> None:
 
 
 def test_files_and_modules_named_in_the_readme_exist() -> None:
-    paths = set(re.findall(r"`((?:ardrag|pipelines|training|eval|examples|docs)/[\w./-]*)`", README))
+    paths = set(re.findall(r"`((?:app_assets|ardrag|pipelines|training|eval|examples|docs)/[\w./-]*)`", README))
     paths |= set(re.findall(r"(?:training/configs|examples)/[\w.]+", README))
     missing = sorted(path for path in paths if not (ROOT / path).exists())
     assert not missing

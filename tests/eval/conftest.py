@@ -9,6 +9,7 @@ from diffusers import AutoencoderKLWan
 from ardrag.flow import FewStepScheduler
 from ardrag.sprites import make_clip
 from pipelines import ARDragPipeline
+from tests.app_assets.conftest import run_space as run_space
 from training.tiny import build_image_encoder, build_text_encoder, build_transformer, train_tokenizer
 
 

@@ -41,7 +41,15 @@ def test_compares_like_with_like(model_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [{"threads": "0"}, {"threads": "two"}, {"threads": ""}, {"latents": 0}, {"rounds": 0}, {"num_frames": 6}],
+    [
+        {"threads": "0"},
+        {"threads": "two"},
+        {"threads": ""},
+        {"latents": 0},
+        {"rounds": 0},
+        {"bidirectional_steps": 0},
+        {"num_frames": 6},
+    ],
     ids=str,
 )
 def test_refuses_bad_settings(field: dict[str, str | int]) -> None:

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from eval.statistics import bootstrap_interval, ratio_interval, resampled_means, spread
+from eval.statistics import (
+    bootstrap_interval,
+    jackknife_interval,
+    ratio_interval,
+    resampled_means,
+    sign_flip_p,
+    spread,
+)
 
 
 def test_constant_values_have_no_width() -> None:
@@ -59,3 +66,28 @@ def test_refuses_bad_settings() -> None:
         ratio_interval([1.0], [0.0])
     with pytest.raises(ValueError, match="pairs"):
         ratio_interval([1.0], [1.0, 2.0])
+
+
+def test_sign_flip_p_in_closed_form() -> None:
+    """Four equal differences: two of sixteen sign patterns are as far from 0, so about 1 in 8."""
+    assert sign_flip_p([1.0, 1.0, 1.0, 1.0]) == pytest.approx(2 / 16, abs=0.02)
+    assert sign_flip_p([1.0, -1.0]) == 1
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1
+    assert sign_flip_p(np.random.default_rng(0).normal(1, 0.5, 30)) < 0.001
+
+
+def test_sign_flip_p_is_uniform_under_no_difference() -> None:
+    rng = np.random.default_rng(0)
+    found = [sign_flip_p(rng.normal(size=20), num_flips=500) for _ in range(300)]
+    assert np.mean(np.array(found) < 0.1) == pytest.approx(0.1, abs=0.05)
+
+
+def test_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=15)
+    found = jackknife_interval(lambda kept: float(values[kept].mean()), 15)
+    error = values.std(ddof=1) / np.sqrt(15)
+    assert found == pytest.approx((values.mean(), values.mean() - 1.96 * error, values.mean() + 1.96 * error))
+    grouped = jackknife_interval(lambda kept: float(np.tile(values, 20)[kept].mean()), 300)
+    assert grouped.high - grouped.low < found.high - found.low
+    with pytest.raises(ValueError, match="count: 2 clips"):
+        jackknife_interval(lambda kept: 0.0, 2)

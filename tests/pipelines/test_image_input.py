@@ -12,6 +12,18 @@ def noise(width=20, height=12, channels=3):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
 
+def test_moving_pictures_and_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
+    frames = [noise(), noise().rotate(180)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="image: mine.gif is a moving picture"):
+        open_image(tmp_path / "a.gif", name="mine.gif")
+    noise(2000, 1100).save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("rb") as file, pytest.raises(ValueError, match="more than 2 megapixels"):
+        open_image(file, max_pixels=2 << 20)
+    noise().save(tmp_path / "still.gif")
+    assert open_image(tmp_path / "still.gif").size == (20, 12)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
 def test_files_come_in_as_rgb(tmp_path, suffix):
     noise().save(tmp_path / f"a.{suffix}")

@@ -52,6 +52,36 @@ def test_same_seed_and_points_same_pixels(pipeline, picture, reference):
     assert not np.array_equal(walk(start(pipeline, picture, seed=6), WAY)[1:], reference[0][1:])
 
 
+def test_rows_for_each_frame_are_applied_as_they_are(pipeline, picture):
+    """Sampled by hand or by the session: the same pixels; a track may be added, its spread may differ."""
+    tracks = Tracks.from_points([[(0, 0.2, 0.3), (8, 0.7, 0.6)]], num_frames=9, sigma=0.05)
+    by_tracks, by_rows = start(pipeline, picture), start(pipeline, picture)
+    for _ in range(3):
+        rows = tracks.to_array(frames=by_rows.next_frames)
+        assert np.array_equal(by_tracks.step(tracks), by_rows.step(rows, tracks.sigmas()))
+    assert by_rows.tracks == by_tracks.tracks
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r._replace(xy=r.xy[:2]), "shapes .* T = 4 new frames"),
+        (lambda r: r._replace(force=r.force[:, :1]), "shapes"),
+        (lambda r: TrackArrays(*(column[:, :1] for column in r)), "1 tracks where there were 2"),
+        (lambda r: r._replace(xy=r.xy * np.nan), "finite"),
+        (lambda r: r._replace(force=r.force + 1), "force within 0..1"),
+    ],
+)
+def test_rows_that_do_not_fit_change_nothing(pipeline, picture, change, reason):
+    session = start(pipeline, picture)
+    session.step([(0.5, 0.5), (0.2, 0.2)])
+    good = TrackArrays(np.full((4, 2, 2), 0.5, np.float32), np.ones((4, 2), bool), np.ones((4, 2), np.float32))
+    with pytest.raises(ValueError, match=f"points: .*{reason}"):
+        session.step(change(good))
+    assert session.position == 1 and len(session.frames) == 1
+    session.step(good)
+
+
 def test_applied_tracks_replay_everywhere(pipeline, picture, reference):
     """Step by step with points, then its tracks as a stream and as a stepped session: the same pixels."""
     frames, tracks = reference

@@ -56,10 +56,9 @@ stage train_vae training/configs/vae_tiny_decoder.yaml --init_from "$runs/vae_lo
   --output_dir "$runs/vae_decoder" $long
 say "checkpoint"
 stage export --pipeline "$runs/distill_tiny/pipeline" --vae "$runs/vae_decoder/vae" --output_dir "$runs/checkpoint"
-say "benchmark"
-python -m eval.sprite_suite --model "$runs/checkpoint" --output_dir "$runs/benchmark" $bench
 say "the systems side by side"
-python -m eval.compare --output_dir "$runs/compare" $bench --systems "AR-Drag=$runs/distill_tiny/pipeline" \
+python -m eval.run --output_dir "$runs/eval" $bench --systems "AR-Drag=$runs/checkpoint" \
   "w/o Self-Rollout=$runs/distill_tiny_wo_self_rollout/pipeline" \
-  "Self-Forcing=$runs/distill_tiny_self_forcing/pipeline" "causal start=$runs/student_own/pipeline" \
-  "teacher=$runs/teacher_long/pipeline@24"
+  "Self-Forcing=$runs/distill_tiny_self_forcing/pipeline" "initial model=$runs/student_own/pipeline" \
+  "teacher model=$runs/teacher_long/pipeline@24" truth still "VAE=vae:$runs/checkpoint" \
+  "tracks of another clip=shuffled:$runs/checkpoint"

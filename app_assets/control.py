@@ -1,0 +1,168 @@
+"""What steers a video that is being made: paths drawn beforehand, and pointers that press on it now."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ardrag.track_schema import SIGMA
+from ardrag.tracks import TrackArrays, Tracks
+
+
+GRAB_RADIUS = 0.07
+"""A press this near to where a track is (canvas units) takes hold of it; farther off it starts a new one."""
+MAX_LIVE_TRACKS = 64
+
+TimedPlace = tuple[float, float, float, float]
+"""(milliseconds, x, y, force), x and y in 0..1 of the canvas."""
+
+
+@dataclass
+class LiveTrack:
+    """A track under a pointer, or where a pointer left it."""
+
+    last: TimedPlace
+    pointer: int | None = None
+    pending: list[TimedPlace] = field(default_factory=list)
+
+    def rest(self) -> np.ndarray:
+        """``[1, 3]``: where it was taken hold of. Frame 0 is the picture, in which nothing has moved yet."""
+        return np.array([self.last[1:]])
+
+    def glide(self, num_frames: int) -> np.ndarray:
+        """The way since the last step as ``[T, 3]`` (x, y, force); the last row is where the pointer is now."""
+        way = np.array([self.last, *self.pending])
+        times = np.maximum.accumulate(way[:, 0])
+        wanted = times[0] + (times[-1] - times[0]) * np.arange(1, num_frames + 1) / num_frames
+        self.last, self.pending = tuple(way[-1]), []
+        rows = np.stack([np.interp(wanted, times, column) for column in way[:, 1:].T], axis=1)
+        rows[-1] = way[-1, 1:]
+        return rows
+
+
+class Control:
+    """The plan and the pointers, sampled latent by latent.
+
+    Columns are only ever added, as a session wants it. A column follows the plan until a pointer takes hold of it;
+    from then on it is where the pointer is, and stays where the pointer leaves it.
+    """
+
+    def __init__(self, plan: Tracks) -> None:
+        self._plan = plan
+        self._keys: list[Hashable] = []
+        self._sigmas: dict[Hashable, float] = {}
+        self._live: dict[Hashable, LiveTrack] = {}
+        self._last: TrackArrays | None = None
+        self._add_columns()
+
+    @property
+    def sigmas(self) -> list[float]:
+        """Relative spread of each column."""
+        return [self._sigmas[key] for key in self._keys]
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a pointer is down."""
+        return any(track.pointer is not None for track in self._live.values())
+
+    @property
+    def pending(self) -> bool:
+        """Whether a pointer moved since the last sample."""
+        return any(track.pending for track in self._live.values())
+
+    def replan(self, plan: Tracks) -> None:
+        """Follow another plan from the next sample on; a track that is no longer in it goes out of sight."""
+        self._plan = plan
+        self._add_columns()
+
+    def move(self, pointer: int, way: Sequence[TimedPlace]) -> None:
+        """Pointer ``pointer`` is down and went along ``way``; its first place says what it takes hold of.
+
+        Raises:
+            ValueError: if there are too many tracks.
+        """
+        held = [track for track in self._live.values() if track.pointer == pointer]
+        if held:
+            held[0].pending.extend(way)
+            return
+        key = self._near(way[0]) or self._new_key()
+        origin = way[0]
+        if key in self._live:
+            origin = (way[0][0], *self._live[key].last[1:])
+        elif self._last is not None and key in self._keys[: self._last.force.shape[1]]:
+            column = self._keys.index(key)
+            origin = (way[0][0], *map(float, self._last.xy[-1, column]), way[0][3])
+        self._live[key] = LiveTrack(origin, pointer, list(way))
+
+    def release(self, pointer: int | None = None) -> None:
+        """Let go with one pointer, or with all: what it held stays where it is."""
+        for track in self._live.values():
+            if pointer is None or track.pointer == pointer:
+                track.pointer = None
+
+    def sample(self, frames: range) -> TrackArrays:
+        """Control of ``frames``: the plan as drawn, and the pointers' way since the last sample."""
+        planned = self._plan.to_array(frames=frames)
+        place_of = {key: i for i, key in enumerate(self._plan_keys())}
+        xy = np.zeros((len(frames), len(self._keys), 2), np.float32)
+        visible = np.zeros(xy.shape[:2], bool)
+        force = np.zeros(xy.shape[:2], np.float32)
+        for column, key in enumerate(self._keys):
+            if key in self._live:
+                rows = self._live[key].glide(len(frames)) if frames.start else self._live[key].rest()
+                xy[:, column], force[:, column] = rows[:, :2], rows[:, 2]
+                visible[:, column] = True
+            elif key in place_of:
+                source = place_of[key]
+                xy[:, column], visible[:, column] = planned.xy[:, source], planned.visible[:, source]
+                force[:, column] = planned.force[:, source]
+        self._last = TrackArrays(xy, visible, force)
+        return self._last
+
+    def snapshot(self) -> Control:
+        """A copy that nobody presses on, to come back to."""
+        twin = copy.copy(self)
+        twin._keys, twin._sigmas = list(self._keys), dict(self._sigmas)
+        twin._live = {key: LiveTrack(track.last) for key, track in self._live.items()}
+        return twin
+
+    def _plan_keys(self) -> list[Hashable]:
+        """A name for each column of the plan: its track's, so that it keeps its column in another plan."""
+        spots = [(track.id, i) for track in self._plan.tracks for i in range(max(1, len(track.offsets)))]
+        rest = len(self._plan.sigmas()) - len(spots)
+        return [*spots, *(("camera", i) for i in range(rest))]
+
+    def _add_columns(self) -> None:
+        for key, sigma in zip(self._plan_keys(), self._plan.sigmas(), strict=True):
+            self._sigmas[key] = sigma
+            if key not in self._keys:
+                self._keys.append(key)
+
+    def _near(self, place: TimedPlace) -> Hashable | None:
+        """The column nearest to ``place`` within reach that no pointer holds."""
+        best, nearest = None, GRAB_RADIUS
+        for column, key in enumerate(self._keys):
+            live = self._live.get(key)
+            if live is not None:
+                if live.pointer is not None:
+                    continue
+                x, y = (live.pending or [live.last])[-1][1:3]
+            elif self._last is not None and column < self._last.force.shape[1] and self._last.visible[-1, column]:
+                x, y = self._last.xy[-1, column]
+            else:
+                continue
+            distance = float(np.hypot(x - place[1], y - place[2]))
+            if distance <= nearest:
+                best, nearest = key, distance
+        return best
+
+    def _new_key(self) -> Hashable:
+        if len(self._live) >= MAX_LIVE_TRACKS:
+            raise ValueError(f"drag: {MAX_LIVE_TRACKS} tracks are held already; take hold of one of them, or rewind")
+        key = ("live", len(self._keys))
+        self._keys.append(key)
+        self._sigmas[key] = SIGMA
+        return key

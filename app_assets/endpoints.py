@@ -1,0 +1,106 @@
+"""Endpoints in Gradio's queue: `/generate` for programs, `/events` for pages that no socket reaches."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from gradio import FileData
+from PIL import Image
+
+from app_assets.live import events
+from app_assets.mailbox import KEEP_SECONDS, Mailboxes
+from app_assets.pictures import Pictures, data_url
+from app_assets.player import Player
+from ardrag.tracks import Tracks
+from pipelines.pipeline_ardrag import ARDragPipeline
+from pipelines.video import write_video
+
+
+T = TypeVar("T")
+Run = Callable[[Callable[[], T]], T]
+"""Runs a function on the thread on which the model runs."""
+
+
+class Downloads:
+    """Finished videos of `/generate`, each in a folder that nobody can guess, for an hour."""
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="ardrag-videos-")
+        self.folder = Path(self._temporary.name)
+
+    def new_folder(self) -> Path:
+        """A folder for one more video; those that are older than an hour are removed."""
+        for path in self.folder.iterdir():
+            if time.time() - path.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+        path = self.folder / secrets.token_urlsafe(24)
+        path.mkdir(mode=0o700)
+        return path
+
+    def close(self) -> None:
+        """Remove all."""
+        self._temporary.cleanup()
+
+
+def generate_endpoint(
+    pipe: ARDragPipeline, pictures: Pictures, downloads: Downloads, run: Run[Any], max_frames: int
+) -> Callable[..., Any]:
+    """`/generate`: see the returned function."""
+
+    def generate(
+        image: FileData,
+        tracks: str = "",
+        prompt: str = "",
+        seed: int = 0,
+        num_frames: int = 33,
+        steps: int = 0,
+    ) -> Iterator[tuple[dict[str, Any] | None, FileData | None, dict[str, Any] | None]]:
+        """Make a video from a picture and `ardrag.tracks/v1` text (empty: no control).
+
+        Streams ({frames: [WebP data URLs], made, total}, None, None) for each latent, and at the end (None, the mp4,
+        the tracks that were applied). ``steps`` 0 is what the checkpoint was trained for.
+        """
+        try:
+            if num_frames > max_frames:
+                raise ValueError(f"num_frames: {num_frames} is more than {max_frames}, the most here")
+            path = Path(image["path"])  # type: ignore[index]
+            picture = pictures.fitted(str(path), path.name)
+            control = Tracks.from_json(tracks) if tracks.strip() else Tracks.empty(num_frames)
+            stream = pipe.stream(
+                picture, prompt, tracks=control, num_frames=num_frames, num_inference_steps=steps or None, seed=seed
+            )
+            frames: list[Any] = []
+            while part := run(lambda: next(stream, None)):
+                frames.extend(part)
+                shown = [data_url(Image.fromarray(frame), 90) for frame in part]
+                yield {"frames": shown, "made": len(frames), "total": num_frames}, None, None
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        video = downloads.new_folder() / f"ardrag-{seed}.mp4"
+        write_video(frames, video, pipe.config.fps)
+        yield None, FileData(path=str(video)), json.loads(control.to_json())
+
+    return generate
+
+
+def events_endpoint(
+    make_player: Callable[[], Player], mailboxes: Mailboxes, run: Run[Any], idle_seconds: float
+) -> Callable[..., Any]:
+    """`/events`: what a socket would send, as text, for the session of a mailbox."""
+
+    def stream(session: str) -> Iterator[str]:
+        try:
+            mailbox = mailboxes.find(session)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        yield from events(make_player(), mailbox, run, idle_seconds)
+
+    return stream

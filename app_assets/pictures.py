@@ -1,0 +1,108 @@
+"""Pictures: the bundled examples, and what visitors brought, under names that nobody can guess."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ardrag.tracks import Tracks
+from pipelines.image_input import fit_image, open_image
+from pipelines.pipeline_ardrag import ARDragPipeline
+
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MAX_UPLOAD = 20 << 20
+"""Bytes of an uploaded picture."""
+MAX_PIXELS = 24 << 20
+"""Pixels of an uploaded picture: phones' largest usual ones, and no more memory than they need."""
+MAX_KEPT = 64
+"""Uploaded pictures kept; the one that was not used for the longest time is dropped."""
+
+
+def load_examples() -> list[dict[str, Any]]:
+    """Bundled examples: title, picture file, tracks file, prompt, seed."""
+    entries = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    return [
+        {**entry, "image": str(EXAMPLES / entry["image"]), "tracks": str(EXAMPLES / entry["tracks"])}
+        for entry in entries
+    ]
+
+
+def data_url(picture: Image.Image, quality: int = 95) -> str:
+    """A picture as WebP inside a URL."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality, method=0)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class Pictures:
+    """All pictures that a page may name, in the size that is generated."""
+
+    def __init__(self, pipe: ARDragPipeline) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Image.Image] = OrderedDict()
+        self._examples = {Path(entry["image"]).stem: entry for entry in load_examples()}
+
+    def add(self, content: bytes, name: str) -> dict[str, Any]:
+        """Keep an uploaded picture; gives what the page shows.
+
+        Raises:
+            ValueError: if it is no picture, cut off, moving, or too large.
+        """
+        if len(content) > MAX_UPLOAD:
+            raise ValueError(f"image: {name} has more than {MAX_UPLOAD >> 20} MB; save it smaller")
+        picture = self.fitted(io.BytesIO(content), name)
+        token = secrets.token_urlsafe(24)
+        with self._lock:
+            self._kept[token] = picture
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return self._shown(token, picture)
+
+    def find(self, name: str) -> Image.Image:
+        """The picture called ``name``.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if name in self._examples:
+            return self.fitted(self._examples[name]["image"], name)
+        with self._lock:
+            if name not in self._kept:
+                raise ValueError("picture: this one is not here any more; choose it again")
+            self._kept.move_to_end(name)
+            return self._kept[name]
+
+    def examples(self) -> list[dict[str, Any]]:
+        """All that a page needs to show and run the examples."""
+        return [
+            {
+                **self._shown(name, self.find(name)),
+                "title": entry["title"],
+                "prompt": entry["prompt"],
+                "seed": entry["seed"],
+                "tracks": json.loads(Tracks.load(entry["tracks"]).to_json()),
+            }
+            for name, entry in self._examples.items()
+        ]
+
+    def fitted(self, file: str | io.BytesIO, name: str | None = None) -> Image.Image:
+        """A picture file upright, in the size and crop that is generated.
+
+        Raises:
+            ValueError: as `pipelines.image_input.open_image`.
+        """
+        picture = open_image(file, name=name, max_pixels=MAX_PIXELS)
+        return fit_image(picture, *self._pipe.size_for(picture, None, None))
+
+    def _shown(self, name: str, picture: Image.Image) -> dict[str, Any]:
+        return {"picture": name, "src": data_url(picture), "width": picture.width, "height": picture.height}

@@ -1,0 +1,196 @@
+"""The Space's server: the page, its pictures, its socket, and Gradio's endpoints, around one loaded pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, WebSocket
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from gradio import Server
+from starlette.websockets import WebSocketDisconnect
+
+from app_assets.control import GRAB_RADIUS
+from app_assets.endpoints import Downloads, events_endpoint, generate_endpoint
+from app_assets.live import Connection, same_origin
+from app_assets.lobby import Lobby
+from app_assets.mailbox import Mailboxes
+from app_assets.messages import MAX_MESSAGE
+from app_assets.pictures import MAX_UPLOAD, Pictures
+from app_assets.player import Player
+from pipelines.pipeline_ardrag import ARDragPipeline
+
+
+WEB = Path(__file__).resolve().parent / "web"
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; media-src blob:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self' ws: wss:; object-src 'none'; base-uri 'none'"
+)
+ON_ZERO_GPU = bool(os.environ.get("SPACES_ZERO_GPU"))
+"""Set on Hugging Face's ZeroGPU, where the model runs in a fork for a while and sockets are of no use."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server gives its visitors.
+
+    Attributes:
+        seats: visitors served at once.
+        waiting: visitors that may wait for a seat.
+        idle_seconds: a seat on which nothing happens for so long is given to the next.
+        max_frames: pixel frames of a video.
+    """
+
+    seats: int = 3
+    waiting: int = 16
+    idle_seconds: float = 120.0
+    max_frames: int = 481
+
+
+class Space:
+    """All that the visitors share: the pipeline and the thread it runs on, pictures, seats, mailboxes."""
+
+    def __init__(self, pipe: ARDragPipeline, limits: Limits) -> None:
+        self.pipe, self.limits = pipe, limits
+        self.pictures = Pictures(pipe)
+        self.lobby = Lobby(limits.seats, limits.waiting)
+        self.mailboxes, self.downloads = Mailboxes(), Downloads()
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag")
+        self.connections: set[Connection] = set()
+        self.examples = self.pictures.examples()
+
+    def player(self) -> Player:
+        """Takes for a new visitor."""
+        return Player(self.pipe, self.pictures.find, self.limits.max_frames)
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Run ``function`` on the model's thread; in a ZeroGPU worker, which is a process of its own, at once."""
+        return function() if ON_ZERO_GPU else self.worker.submit(function).result()
+
+    def settings(self) -> dict[str, Any]:
+        """What the page must know before it begins."""
+        scheduler = self.pipe.scheduler.config
+        return {
+            "examples": self.examples,
+            "fps": self.pipe.config.fps,
+            "steps": scheduler.num_inference_steps,
+            "maxFrames": self.limits.max_frames,
+            "temporalFactor": self.pipe.vae.config.scale_factor_temporal,
+            "maxUpload": MAX_UPLOAD,
+            "grabRadius": GRAB_RADIUS,
+            "transport": "events" if ON_ZERO_GPU else "socket",
+        }
+
+    def close(self) -> None:
+        """Stop the model's thread; remove mailboxes and videos."""
+        self.worker.shutdown(wait=False, cancel_futures=True)
+        self.mailboxes.close()
+        self.downloads.close()
+
+
+def build_server(space: Space) -> Server:
+    """The server with all its routes."""
+    server = Server(title="AR-Drag", docs_url=None, redoc_url=None)
+    add_page(server, space)
+    add_uploads(server, space)
+    add_live(server, space)
+    limits = space.limits
+    generate = generate_endpoint(space.pipe, space.pictures, space.downloads, space.run, limits.max_frames)
+    stream = events_endpoint(space.player, space.mailboxes, space.run, limits.idle_seconds)
+    if ON_ZERO_GPU:
+        import spaces
+
+        generate, stream = spaces.GPU(duration=60)(generate), spaces.GPU(duration=120)(stream)
+    server.api(generate, name="generate", concurrency_limit=limits.seats, concurrency_id="seats")
+    server.api(
+        stream, name="events", concurrency_limit=limits.seats, concurrency_id="seats", api_visibility="undocumented"
+    )
+    return server
+
+
+def launch(space: Space, **options: Any) -> tuple[Server, str]:
+    """Build the server and start it with Gradio's launch options; gives it and its address."""
+    server = build_server(space)
+    _, url, _ = server.launch(allowed_paths=[str(space.downloads.folder)], **options)
+    return server, url
+
+
+def add_page(server: Server, space: Space) -> None:
+    """The page and its files."""
+
+    @server.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        return FileResponse(WEB / "index.html", headers=headers)
+
+    @server.get("/settings.json")
+    def settings() -> JSONResponse:
+        return JSONResponse(space.settings())
+
+    server.mount("/web", StaticFiles(directory=WEB), name="web")
+
+
+def add_uploads(server: Server, space: Space) -> None:
+    """Pictures that visitors bring, and the mailboxes of pages without a socket."""
+
+    @server.post("/picture")
+    async def picture(request: Request, name: str = "the file") -> JSONResponse:
+        if not same_origin(request.headers):
+            return refusal("origin: this request comes from another site", 403)
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > MAX_UPLOAD:
+                return refusal(f"image: {name[:80]} has more than {MAX_UPLOAD >> 20} MB; save it smaller", 413)
+        try:
+            return JSONResponse(await asyncio.to_thread(space.pictures.add, bytes(content), name[:80]))
+        except ValueError as error:
+            return refusal(str(error), 422)
+
+    @server.post("/session")
+    async def open_session(request: Request) -> JSONResponse:
+        if not same_origin(request.headers):
+            return refusal("origin: this request comes from another site", 403)
+        return JSONResponse({"session": space.mailboxes.open()})
+
+    @server.post("/session/{session}")
+    async def send(session: str, request: Request) -> JSONResponse:
+        text = (await request.body())[: MAX_MESSAGE + 1].decode("utf-8", errors="replace")
+        try:
+            space.mailboxes.find(session).send(text)
+        except ValueError as error:
+            return refusal(str(error), 404)
+        return JSONResponse({"sent": True})
+
+
+def add_live(server: Server, space: Space) -> None:
+    """The socket."""
+
+    @server.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        await socket.accept()
+        if not same_origin(socket.headers):
+            text = "origin: this page belongs to another site; open the Space itself"
+            await socket.send_text(json.dumps({"type": "error", "message": text, "take": None}))
+            await socket.close(1008)
+            return
+        connection = Connection(socket, space.player(), space.lobby, space.worker, space.limits.idle_seconds)
+        space.connections.add(connection)
+        try:
+            with suppress(WebSocketDisconnect):
+                await connection.serve()
+        finally:
+            space.connections.discard(connection)
+
+
+def refusal(text: str, status: int) -> JSONResponse:
+    """An error that the page shows word for word."""
+    return JSONResponse({"message": text}, status_code=status)

@@ -1,0 +1,65 @@
+"""Names, units and directions of all metrics, in the order of the tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """One column: key of a row's value, heading, which way is better, digits after the point, and its definition."""
+
+    key: str
+    label: str
+    better: str
+    digits: int
+    meaning: str
+
+
+METRICS = (
+    Metric(
+        "path_error",
+        "path error, px",
+        "lower",
+        2,
+        "mean distance between where a point is found and where its track shows it, over all shown points and frames "
+        "after the first (EPE); in Sprite World found by template match, elsewhere by the tracker",
+    ),
+    Metric("path_error_percent", "path error, % of diagonal", "lower", 2, "the same over the picture's diagonal"),
+    Metric("objmc", "ObjMC, px", "lower", 2, "the same, averaged within each track first"),
+    Metric(
+        "consistency",
+        "motion consistency, tracker",
+        "higher",
+        2,
+        "the paper's reward (Eq. 16) with the named tracker: 5 minus the mean squared distance in latent-grid pixels, "
+        "0 at least, over the latents after the first",
+    ),
+    Metric("consistency_template", "motion consistency, template", "higher", 2, "the same with the template match"),
+    Metric("lost", "points lost", "lower", 2, "share of shown points and frames where the tracker had lost the point"),
+    Metric("jitter", "jitter, px", "lower", 2, "mean length of the second difference in time of found minus drawn"),
+    Metric("drift", "drift, px per latent", "lower", 2, "slope of the path error over latents"),
+    Metric("identity", "identity", "higher", 3, "correlation of the patch around a found point with the true one"),
+    Metric("colour_error", "colour error, of 255", "lower", 1, "5x5 pixels at the sprite's centre against the truth"),
+    Metric("background_psnr", "background PSNR, dB", "higher", 2, "over pixels that no sprite touches"),
+    Metric("flicker", "flicker, of 255", "lower", 2, "mean change from frame to frame of the same pixels"),
+    Metric("truth_psnr", "PSNR to truth, dB", "higher", 2, "over all pixels, against the true video"),
+    Metric(
+        "midpoint_smoothness",
+        "midpoint smoothness",
+        "higher",
+        4,
+        "VBench's formula with the mean of two frames for the interpolated one; not comparable with VBench",
+    ),
+    Metric("smoothness", "motion smoothness", "higher", 4, "VBench's, with AMT-S"),
+    Metric("aesthetic", "aesthetic", "higher", 2, "mean score of the frames after the first"),
+)
+BY_KEY = {metric.key: metric for metric in METRICS}
+DISTANCES = {
+    "fid": "Fréchet distance of frames, 8 of each clip",
+    "kid": "polynomial kernel distance of the same frames (unbiased)",
+    "fvd": "Fréchet distance of clips",
+    "kvd": "polynomial kernel distance of clips (unbiased)",
+}
+MAIN = ("path_error", "consistency_template", "consistency", "midpoint_smoothness", "smoothness", "aesthetic")
+"""Columns of the main table, beside the distances."""
+CATEGORY_METRICS = ("path_error", "objmc", "identity", "background_psnr")

@@ -1,0 +1,33 @@
+"""The numbers of the paper (Tables 1 and 2), kept apart from ours.
+
+Its models have 1.3 to 5 billion parameters, its 206 clips are not published, its FID, FVD, aesthetic score and motion
+smoothness come from networks for photographs, and its latency is that of one NVIDIA H20. No number here can be
+compared with a number of Sprite World; what can be compared is which of two systems is ahead.
+"""
+
+from __future__ import annotations
+
+
+COLUMNS = {
+    "latency": "latency, s",
+    "fid": "FID",
+    "fvd": "FVD",
+    "aesthetic": "aesthetic quality",
+    "smoothness": "motion smoothness",
+    "consistency": "motion consistency",
+}
+TABLE_1 = {
+    "DragNUWA": (94.26, 36.31, 376.39, 3.30, 0.9759, 3.71),
+    "DragAnything": (68.76, 38.13, 367.74, 3.22, 0.9811, 3.63),
+    "Tora": (176.51, 32.84, 283.43, 3.86, 0.9855, 3.97),
+    "MagicMotion": (1426.37, 30.04, 230.53, 4.01, 0.9871, 3.95),
+    "Self-Forcing": (0.95, 34.47, 315.87, 3.70, 0.9920, 4.06),
+    "AR-Drag": (0.44, 28.98, 187.49, 4.07, 0.9948, 4.37),
+}
+TABLE_2 = {
+    "w/o RL": (0.44, 31.65, 210.35, 3.92, 0.9926, 4.12),
+    "initial model": (45.72, 35.94, 303.16, 3.84, 0.9915, 3.22),
+    "teacher model": (45.64, 29.38, 151.46, 4.15, 0.9941, 4.36),
+    "w/o Self-Rollout": (0.44, 38.13, 353.75, 3.38, 0.9904, 4.02),
+}
+PAPER = {name: dict(zip(COLUMNS, row, strict=True)) for name, row in {**TABLE_1, **TABLE_2}.items()}

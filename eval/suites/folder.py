@@ -1,0 +1,85 @@
+"""Any folder with our track files: ``<name>.tracks.json`` beside ``<name>.png``, and what else is known.
+
+name.tracks.json    tracks (`ardrag.tracks/v1`), with the number of frames
+name.png or .jpg    the picture
+name.txt            the prompt (optional)
+name.mp4            the true video (optional)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ardrag.tracks import Tracks
+from eval.suites.case import Case, clip_length, list_digest
+from eval.videos import read_picture, read_true_video
+
+
+SUFFIX = ".tracks.json"
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
+class FolderSuite:
+    """Cases from the files of one folder, in the order of their names.
+
+    Raises:
+        ValueError: if there is no such folder, no track file in it, or a picture is missing.
+    """
+
+    name = "folder"
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ValueError(f"suite: {self.folder} is no folder")
+        self._names = sorted(path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"*{SUFFIX}"))
+        if not self._names:
+            raise ValueError(f"suite: {self.folder} holds no *{SUFFIX}")
+        self._pictures = {name: self._picture(name) for name in self._names}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def names(self) -> Sequence[str]:
+        """See `Suite`."""
+        return self._names
+
+    def case(self, index: int, num_frames: int) -> Case:
+        """See `Suite`."""
+        name = self._names[index]
+        try:
+            tracks = Tracks.load(self.folder / f"{name}{SUFFIX}")
+        except ValueError as error:
+            raise ValueError(f"{name}{SUFFIX}: {error}") from error
+        length = clip_length(tracks.num_frames, num_frames)
+        prompt = self.folder / f"{name}.txt"
+        return Case(
+            index=index,
+            name=name,
+            picture=read_picture(self._pictures[name]),
+            prompt=prompt.read_text(encoding="utf-8").strip() if prompt.is_file() else "",
+            tracks=tracks,
+            num_frames=length,
+            truth=read_true_video(self.folder / f"{name}.mp4", length),
+        )
+
+    def digest(self) -> str:
+        """See `Suite`."""
+        return list_digest(sorted(self.folder.iterdir()))
+
+    def _picture(self, name: str) -> Path:
+        for suffix in PICTURES:
+            if (self.folder / f"{name}{suffix}").is_file():
+                return self.folder / f"{name}{suffix}"
+        raise ValueError(f"suite: {self.folder} has {name}{SUFFIX}, but no picture {name}.png or .jpg beside it")
+
+
+def write_case(case: Case, folder: Path) -> None:
+    """Write what a system is given of a case, as `FolderSuite` reads it (no true video)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(case.picture).save(folder / f"{case.name}.png")
+    case.tracks.save(folder / f"{case.name}{SUFFIX}")
+    (folder / f"{case.name}.txt").write_text(case.prompt + "\n", encoding="utf-8")

@@ -1,0 +1,82 @@
+"""Pictures of visitors: every kind that people have, or a sentence that says what is wrong with it."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app_assets import pictures as module
+from app_assets.pictures import EXAMPLES, Pictures, load_examples
+from ardrag.sprites import make_clip
+from ardrag.tracks import Tracks
+from tests.app_assets.conftest import png
+
+
+@pytest.fixture(scope="module")
+def pictures(pipeline):
+    return Pictures(pipeline)
+
+
+def test_upload_is_fitted_shown_and_found_again(pictures):
+    shown = pictures.add(png(Image.new("RGB", (300, 200), (10, 200, 30))), "a.png")
+    assert (shown["width"], shown["height"]) == (32, 32) and len(shown["picture"]) >= 32
+    found = pictures.find(shown["picture"])
+    assert found.size == (32, 32) and found.getpixel((5, 5)) == (10, 200, 30)
+    data = base64.b64decode(shown["src"].split(",", 1)[1])
+    assert shown["src"].startswith("data:image/webp") and Image.open(io.BytesIO(data)).size == (32, 32)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "1", "I;16", "CMYK"])
+def test_every_kind_of_picture_comes_in(pictures, mode):
+    content = png(Image.new(mode, (300, 200)), format="TIFF" if mode == "CMYK" else "PNG")
+    assert pictures.find(pictures.add(content, "p")["picture"]).mode == "RGB"
+
+
+def moving():
+    frames = [Image.effect_noise((32, 32), 30 * (i + 1)) for i in range(3)]
+    return png(frames[0], format="GIF", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is not a readable picture"),
+        (b"just text", "notes.png is not a readable picture"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "is not a readable picture"),
+        (png(Image.effect_noise((200, 200), 90), format="JPEG")[:3000], "is not a readable picture"),
+        (moving(), "is a moving picture; save one frame"),
+        (png(Image.new("1", (8000, 5000))), "8000 x 5000 is more than 24 megapixels"),
+        (png(Image.new("L", (4, 4))), "too small"),
+    ],
+    ids=["empty", "text", "svg", "truncated", "moving", "40 megapixels", "tiny"],
+)
+def test_bad_files_are_named(pictures, content, reason):
+    with pytest.raises(ValueError, match=f"image: .*{reason}"):
+        pictures.add(content, "notes.png")
+
+
+def test_unknown_and_dropped_names(pipeline, monkeypatch):
+    monkeypatch.setattr(module, "MAX_KEPT", 2)
+    pictures = Pictures(pipeline)
+    names = [pictures.add(png(Image.new("L", (40, 40), i)), "p")["picture"] for i in range(2)]
+    pictures.find(names[0])
+    pictures.add(png(Image.new("L", (40, 40), 9)), "p")
+    assert pictures.find(names[0])
+    for name in (names[1], "", "../examples/circle.png"):
+        with pytest.raises(ValueError, match="picture: this one is not here any more"):
+            pictures.find(name)
+
+
+def test_examples_are_complete_and_show_the_clips_they_name(pictures):
+    examples = pictures.examples()
+    assert 3 <= len(examples) <= 6
+    for example, entry in zip(examples, load_examples(), strict=True):
+        tracks = Tracks.from_json(example["tracks"])
+        assert example["title"] and example["prompt"] and tracks.to_array().visible.all()
+        assert pictures.find(example["picture"]).size == (32, 32)
+        clip = make_clip(entry["source"]["split"], entry["source"]["index"])
+        assert (np.asarray(Image.open(entry["image"])) == clip.frames[0]).all() and entry["prompt"] == clip.caption
+        assert np.abs(tracks.to_array().xy * 128 - clip.xy).max() < 0.02
+    assert (EXAMPLES / "examples.json").is_file()

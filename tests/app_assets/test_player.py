@@ -1,0 +1,147 @@
+"""A visitor's takes: what is asked is done, what is wrong is said, nothing of one take leaks into another."""
+
+import io
+import json
+import threading
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from PIL import Image
+
+from app_assets.player import MAX_TAKES, MAX_WAITING, encode_frame, mp4_bytes
+from ardrag.tracks import Tracks
+from tests.app_assets.conftest import PATH, START, finish, pixels, say
+
+
+def kinds(replies):
+    return [reply.header["type"] for reply in replies]
+
+
+def drag(player, take, seq, place, pointer=1, released=(), seen=0):
+    pointers = [{"id": pointer, "way": [[0.0, *place, 1.0]]}] if place else []
+    return say(player, type="drag", take=take, seq=seq, seen=seen, pointers=pointers, released=list(released))
+
+
+def test_clip_comes_latent_by_latent_and_says_when_it_is_done(player):
+    player.post(json.dumps({**START, "tracks": json.loads(PATH.to_json())}))
+    assert player.due and player.started
+    replies = finish(player)
+    assert kinds(replies) == ["started", *["frames"] * 4, "done"]
+    assert [reply.header["first"] for reply in replies[1:5]] == [0, 1, 5, 9]
+    assert len(pixels(replies)) == 13 and not player.due
+    assert Image.open(io.BytesIO(pixels(replies)[0])).size == (32, 32)
+    assert replies[2].header["places"][-1][0][2] == 1
+
+
+def test_watched_take_steered_by_drags(player):
+    replies = say(player, **{**START, "paced": True, "num_frames": 41})
+    assert kinds(replies) == ["started"] and not player.due
+    replies = drag(player, 1, 1, (0.3, 0.4)) + finish(player)
+    assert set(kinds(replies)) == {"frames"} and replies[0].header["places"] == [[[0.3, 0.4, 1.0]]]
+    made = len(pixels(replies))
+    drag(player, 1, 2, None, released=[1])
+    finish(player)
+    made += len(pixels(say(player, type="seen", take=1, frame=made - 1) + finish(player)))
+    say(player, type="seen", take=1, frame=made - 1)
+    finish(player)
+    say(player, type="seen", take=1, frame=99)
+    assert not player.due
+    assert kinds(say(player, type="run", take=1, on=True)) == ["frames"]
+
+
+def test_message_that_was_overtaken_is_left_out(player):
+    say(player, **{**START, "paced": True})
+    drag(player, 1, 5, (0.3, 0.4))
+    late = drag(player, 1, 4, (0.9, 0.9), pointer=2)
+    assert all(len(reply.header["places"][0]) == 1 for reply in late + finish(player))
+
+
+def test_rewind_branch_and_cancel(player):
+    say(player, **START)
+    finish(player)
+    assert say(player, type="branch", take=1, latent=2)[0].header == {
+        "type": "branched", "take": 2, "from": 1, "frames": 5, "latent": 2, "num_frames": 13,
+    }  # fmt: skip
+    assert say(player, type="rewind", take=1, latent=1)[0].header["frames"] == 1
+    assert say(player, type="cancel", take=2)[0].header == {"type": "cancelled", "take": 2, "frames": 5}
+    assert not player.due
+
+
+def test_cancelled_clip_can_be_dragged_on(player):
+    say(player, **{**START, "num_frames": 41})
+    say(player, type="cancel", take=1)
+    assert not player.due
+    assert "frames" in kinds(drag(player, 1, 1, (0.5, 0.5)) + finish(player))
+
+
+def test_export_replays_to_the_same_pixels(player, pipeline, picture):
+    say(player, **{**START, "paced": True, "num_frames": 9})
+    drag(player, 1, 1, (0.2, 0.2))
+    finish(player)
+    say(player, type="seen", take=1, frame=8)
+    drag(player, 1, 2, (0.8, 0.7))
+    finish(player)
+    say(player, type="run", take=1, on=True)
+    finish(player)
+    (files,) = say(player, type="export", take=1, draw=True)
+    video, text = files.parts
+    tracks = Tracks.from_json(text)
+    assert tracks.source == {"tool": "ardrag-pad", "prompt": "a red star", "seed": 3, "steps": 2}
+    shown = iio.imread(video, extension=".mp4")
+    assert len(shown) == tracks.num_frames == 9
+    replies = say(player, **{**START, "tracks": json.loads(text), "num_frames": 9}) + finish(player)
+    parts = pipeline.stream(picture, "a red star", tracks=tracks, num_frames=9, num_inference_steps=2, seed=3)
+    assert pixels(replies) == [encode_frame(frame) for part in parts for frame in part]
+
+
+def test_plan_changes_from_the_next_latent_on(player):
+    say(player, **{**START, "paced": True, "num_frames": 41})
+    say(player, type="run", take=1, on=True)
+    say(player, type="plan", take=1, num_frames=41, tracks=json.loads(PATH.to_json()))
+    replies = say(player, type="seen", take=1, frame=99) + finish(player)
+    assert [len(reply.header["places"][0]) for reply in replies][-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({**START, "num_frames": 105}, "num_frames: 105 is more than 101"),
+        ({"type": "run", "take": 9, "on": True}, "take: 9 is not open any more"),
+        ({"type": "rewind", "take": 1, "latent": 7}, "latent: 7 is not in this take"),
+        ({"type": "export", "take": 1, "draw": False}, "frames: there is nothing to write"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_takes_live_on(player, message, reason):
+    say(player, **{**START, "paced": True})
+    (reply,) = say(player, **message)
+    assert reply.header["type"] == "error" and reason in reply.header["message"]
+    drag(player, 1, 1, (0.5, 0.5))
+    assert say(player, type="cancel", take=1)[0].header["frames"] > 0
+
+
+def test_takes_and_messages_are_bounded(player):
+    for _ in range(MAX_TAKES + 1):
+        say(player, **{**START, "paced": True})
+    (reply,) = say(player, type="cancel", take=1)
+    assert "not open any more (open: 2, 3, 4, 5)" in reply.header["message"]
+    for _ in range(MAX_WAITING):
+        player.post('{"type": "seen", "take": 2, "frame": 0}')
+    with pytest.raises(ValueError, match="too many at once"):
+        player.post('{"type": "seen", "take": 2, "frame": 0}')
+
+
+def test_closing_leaves_no_file_and_no_thread(player):
+    say(player, **START)
+    finish(player)
+    threads = threading.active_count()
+    stores = [take.session.frames for take in player._takes.values()]
+    player.close()
+    assert not player.due and not player.started and threading.active_count() == threads
+    with pytest.raises(ValueError, match="closed file"):
+        stores[0].append(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_mp4_in_memory():
+    frames = [np.full((32, 32, 3), 40 * i, np.uint8) for i in range(5)]
+    assert iio.imread(mp4_bytes(frames, 16, None), extension=".mp4").shape == (5, 32, 32, 3)

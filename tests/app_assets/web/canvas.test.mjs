@@ -1,0 +1,16 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { forceOf } from "../../../app_assets/web/canvas.js";
+import { describe } from "../../../app_assets/web/panel.js";
+
+test("pressure counts where it is measured: a pen's, not a mouse's, not a screen's guess", () => {
+  const force = (pointerType, pressure) => forceOf({ pointerType, pressure });
+  assert.deepEqual([force("mouse", 0.5), force("touch", 0), force("touch", 0.5), force("pen", 0.3), force("pen", 1.4)], [1, 1, 1, 0.3, 1]);
+});
+
+test("tracks are described by what a person wants to know", () => {
+  const points = [{ f: 0, x: 0, y: 0 }, { f: 16, x: 0.5, y: 0 }];
+  assert.equal(describe({ points }, 2, 16), "2. path, 2 points, frames 0 to 16, 50 %/s");
+  assert.equal(describe({ points: points.slice(1) }, 3, 16), "3. pin");
+});

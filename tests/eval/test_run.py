@@ -1,0 +1,140 @@
+"""The whole command with a tiny random model: report, resuming, broken clips, bad settings, exported inputs."""
+
+import json
+
+import pytest
+
+from eval import run
+from eval.config import EvalConfig
+from eval.run import Worker, main, make_meter, run_key
+from eval.suites.folder import FolderSuite
+from eval.suites.sprites import SpriteSuite
+from eval.systems import System
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Clips are made in this process; what was made is listed."""
+    made = []
+
+    def in_this_process(work, indices, workers, start, given):
+        start(*given)
+        for index in indices:
+            made.append((given[0].name, index))
+            yield work(index)
+
+    monkeypatch.setattr(run, "in_processes", in_this_process)
+    return made
+
+
+def arguments(folder, output, *more):
+    systems = [f"ours={folder}", f"whole={folder}@1", "truth", *more]
+    settings = ["--num_clips", "3", "--num_frames", "17", "--num_long_clips", "0", "--output_dir", str(output)]
+    return ["--systems", *systems, *settings]
+
+
+def test_the_command_and_going_on(model_folder, tmp_path, here, capsys):
+    main(arguments(model_folder, tmp_path))
+    assert len(here) == 9
+    page = (tmp_path / "report.md").read_text()
+    assert page == capsys.readouterr().out.rstrip("\n") + "\n"
+    assert "| ours |" in page and "FVD-sprite" in page and "No clip was left out." in page
+    assert "Run 1, which wrote this page:" in page and "python -m eval.run --systems" in page
+    for name in ("report.html", "report.png", "report_latency.png", "report_drift.png", "report_worst.mp4"):
+        assert (tmp_path / name).stat().st_size > 1000
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["summary"]["truth"]["values"]["path_error"]["mean"] < 0.3
+    assert numbers["summary"]["ours"]["distances"]["fvd"]["mean"] > 0
+    assert numbers["clips"]["ours"]["name"] == ["000", "001", "002"]
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:50])
+    main(arguments(model_folder, tmp_path))
+    assert here[9:] == [("truth", 2)]
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again["summary"]["ours"]["values"] == numbers["summary"]["ours"]["values"]
+    assert len(again["records"]["truth"]) == 2 and len(again["records"]["ours"]) == 1
+
+
+def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, here, monkeypatch, caplog):
+    whole = Worker._measured
+
+    def fails(self, index):
+        if (self.system.name, index) == ("ours", 1):
+            raise ValueError("001: it cannot be made")
+        return whole(self, index)
+
+    monkeypatch.setattr(Worker, "_measured", fails)
+    main(arguments(model_folder, tmp_path))
+    assert "ours, clip 1 is left out: 001: it cannot be made" in caplog.text
+    page = (tmp_path / "report.md").read_text()
+    assert "- ours, clip 1: 001: it cannot be made" in page
+    assert json.loads((tmp_path / "report.json").read_text())["summary"]["ours"]["clips"] == 2
+    monkeypatch.setattr(Worker, "_measured", whole)
+    main(arguments(model_folder, tmp_path))
+    assert here[9:] == [("ours", 1)] and "No clip was left out." in (tmp_path / "report.md").read_text()
+
+
+def test_too_few_clips_are_an_error(model_folder, tmp_path, here, monkeypatch):
+    monkeypatch.setattr(Worker, "_measured", lambda self, index: (_ for _ in ()).throw(ValueError("no")))
+    with pytest.raises(ValueError, match="systems: ours: 0 clips could be made, at least 2 are needed"):
+        main(arguments(model_folder, tmp_path))
+
+
+def test_keys(model_folder):
+    suite, config = SpriteSuite(), EvalConfig()
+    key = run_key(System("a", "causal", str(model_folder)), suite, config)
+    assert key == run_key(
+        System("another name", "causal", str(model_folder)), suite, EvalConfig(workers=1, num_clips=3)
+    )
+    for kind, settings in (("bidirectional", {}), ("causal", {"seed": 1}), ("causal", {"num_frames": 17})):
+        assert key != run_key(System("a", kind, str(model_folder)), suite, EvalConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_clips": 1}, "num_clips: 1 is too few"),
+        ({"num_frames": 32}, "num_frames: 32 is not 4k . 1"),
+        ({"workers": 0}, "workers, seed and num_long_clips"),
+        ({"features": "i3d"}, "features: 'i3d' is unknown; use auto, sprite, standard"),
+        ({"tracker": "raft"}, "tracker: 'raft' is unknown"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EvalConfig(**settings)
+
+
+def test_numbers_of_clips():
+    assert EvalConfig().clips(206) == 206 and EvalConfig(quick=True).clips(206) == 24
+    assert EvalConfig(quick=True).clips(5) == 5 and EvalConfig(quick=True, num_clips=7).clips(206) == 7
+    assert EvalConfig(quick=True).long_clips == 0 and EvalConfig().long_clips == 40
+    with pytest.raises(ValueError, match="num_clips: 300 of a suite that has 206"):
+        EvalConfig(num_clips=300).clips(206)
+
+
+def test_networks_that_cannot_be_had_are_named(tmp_path):
+    for settings, message in (
+        ({"aesthetic_head": str(tmp_path / "none.pth")}, "aesthetic: .*none.pth is no file"),
+        ({"amt": "hub"}, "smoothness: AMT-S comes with VBench"),
+        ({"features": "standard", "inception": str(tmp_path / "none.pth")}, "inception: the weights cannot be had"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_meter(EvalConfig(**settings), SpriteSuite())
+
+
+def test_exported_inputs_are_a_suite(tmp_path):
+    main(["--export_inputs", str(tmp_path / "inputs"), "--num_clips", "2", "--num_frames", "9"])
+    suite = FolderSuite(tmp_path / "inputs")
+    assert suite.names() == ["000", "001"]
+    assert (suite.case(1, 9).picture == SpriteSuite().case(1, 9).picture).all()
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_numbers(model_folder, tmp_path):
+    found = []
+    for workers in ("1", "2"):
+        main([*arguments(model_folder, tmp_path / workers), "--workers", workers])
+        numbers = json.loads((tmp_path / workers / "report.json").read_text())
+        found.append([numbers["summary"][name]["values"] for name in ("ours", "truth")])
+    assert found[0] == found[1]
