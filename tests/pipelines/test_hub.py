@@ -14,7 +14,8 @@ from huggingface_hub.utils import hf_raise_for_status
 
 from ardrag.version import __version__
 from pipelines.hub import clear_errors, push_folder, transport_error
-from tests.hub_server import Blob, HubProcess, HubServer, Repository, refusal
+from tests.hub_process import HubProcess
+from tests.hub_server import Blob, HubServer, Repository, refusal
 
 
 MAKE = """
@@ -397,3 +398,10 @@ def test_a_card_that_a_person_wrote_stays(hub, hub_process, folder):
     )
     hub_process.run(push)
     assert hub.content(hub.repository("alice/card").files["README.md"]) == b"# Mine"
+
+
+def test_a_name_without_an_owner_is_the_users_own(hub, hub_process, folder):
+    code = f"from pipelines import ARDragPipeline\npipe = ARDragPipeline.from_pretrained({str(folder)!r})\n"
+    hub_process.run(code + "pipe.push_to_hub('mine', private=True)")
+    repository = hub.repository("alice/mine")
+    assert repository.private and b'from_pretrained("alice/mine")' in hub.content(repository.files["README.md"])
