@@ -30,6 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--waiting", type=int, default=limits.waiting, help="visitors that may wait for a seat")
     parser.add_argument("--idle_seconds", type=float, default=limits.idle_seconds, help="when an idle seat is freed")
     parser.add_argument("--max_frames", type=int, default=limits.max_frames, help="pixel frames of a video")
+    parser.add_argument("--no_sockets", action="store_true", help="pages use events, for proxies that stop WebSockets")
     return parser.parse_args(arguments)
 
 
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Load the model and serve the page."""
     options = parse_arguments(arguments)
     try:
-        limits = Limits(options.seats, options.waiting, options.idle_seconds, options.max_frames)
+        sockets = Limits.sockets and not options.no_sockets
+        limits = Limits(options.seats, options.waiting, options.idle_seconds, options.max_frames, sockets)
         pipe = ARDragPipeline.from_pretrained(options.model)
         pipe.to("cuda" if torch.cuda.is_available() else "cpu")
         space = Space(pipe, limits)

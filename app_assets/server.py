@@ -47,12 +47,14 @@ class Limits:
         waiting: visitors that may wait for a seat.
         idle_seconds: a seat on which nothing happens for so long is given to the next.
         max_frames: pixel frames of a video.
+        sockets: whether pages use a WebSocket; else events through Gradio's queue, as where no socket passes.
     """
 
     seats: int = 3
     waiting: int = 16
     idle_seconds: float = 120.0
     max_frames: int = 481
+    sockets: bool = not ON_ZERO_GPU
 
 
 class Space:
@@ -86,7 +88,7 @@ class Space:
             "temporalFactor": self.pipe.vae.config.scale_factor_temporal,
             "maxUpload": MAX_UPLOAD,
             "grabRadius": GRAB_RADIUS,
-            "transport": "events" if ON_ZERO_GPU else "socket",
+            "transport": "socket" if self.limits.sockets else "events",
         }
 
     def close(self) -> None:

@@ -49,7 +49,8 @@ def read_measured(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any])
             if "given" in row:
                 found.append(Measured(text, float(row["given"]), unit, digits))
             elif "median" in row:
-                found.append(Measured(text, statistics.median(follow(results, row["median"])), unit, digits))
+                known = [value for value in follow(results, row["median"]) if value is not None]
+                found.append(Measured(text, statistics.median(known), unit, digits))
             else:
                 entry = follow(results, row["mean"])
                 numbers = (float(entry[name]) for name in ("mean", "low", "high"))

@@ -251,13 +251,15 @@ export class Studio {
 
   on_done(header) {
     const film = this.films.get(header.take);
-    if (film) Object.assign(film, { done: true, running: false });
+    if (!film) return;
+    Object.assign(film, { done: true, running: false });
     this.tell("done", header);
   }
 
   on_cancelled(header) {
     const film = this.films.get(header.take);
-    if (film) Object.assign(film, { running: false, paced: true });
+    if (!film) return; // another picture was chosen meanwhile
+    Object.assign(film, { running: false, paced: true });
     this.tell("cancelled", header);
   }
 

@@ -250,5 +250,7 @@ def test_page_and_its_settings(run_space):
     for name in ("app.js", "style.css", "tracks.js"):
         assert httpx.get(f"{running.url}/web/{name}").status_code == 200
     settings = httpx.get(f"{running.url}/settings.json").json()
+    quiet = httpx.get(f"{run_space(sockets=False).url}/settings.json").json()
+    assert quiet["transport"] == "events"
     assert settings["maxFrames"] == 65 and settings["transport"] == "socket" and len(settings["examples"]) >= 3
     assert httpx.get(f"{running.url}/web/../app.py").status_code == 404

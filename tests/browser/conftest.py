@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,30 @@ SHOTS = Path(__file__).resolve().parents[2] / "docs" / "app"
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    space = Space(ARDragPipeline.from_pretrained(BUNDLED_CHECKPOINT), Limits(max_frames=97))
+def bundled() -> ARDragPipeline:
+    return ARDragPipeline.from_pretrained(BUNDLED_CHECKPOINT)
+
+
+@contextmanager
+def running(pipeline: ARDragPipeline, **limits: Any) -> Iterator[str]:
+    """A Space in this process; gives its address."""
+    space = Space(pipeline, Limits(max_frames=97, **limits))
     server, url = launch(space, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield url
     server.get_blocks().close()
     space.close()
+
+
+@pytest.fixture(scope="session")
+def address(bundled: ARDragPipeline) -> Iterator[str]:
+    with running(bundled) as url:
+        yield url
+
+
+@pytest.fixture
+def address_without_sockets(bundled: ARDragPipeline) -> Iterator[str]:
+    with running(bundled, sockets=False) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +74,7 @@ def open_page(address: str, chromium: Any) -> Iterator[Callable[..., Any]]:
         tab.set_default_timeout(60_000)
         tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.goto(address + path)
+        tab.goto(path if path.startswith("http") else address + path)
         tab.wait_for_selector("html[data-ready=true]", state="attached")
         return tab
 

@@ -305,6 +305,17 @@ def test_wrong_fields_are_named(page: Any, ball: Path) -> None:
     page.get_by_text("steps: type a whole number from 1 to 64").wait_for()
 
 
+def test_without_sockets_it_is_the_same(open_page: Any, address_without_sockets: str, ball: Path) -> None:
+    page = open_page(address_without_sockets)
+    page.click("#examples button >> nth=1")
+    page.wait_for_selector('#pad[data-frame="32"]')
+    choose(page, ball)
+    drag(page, (BALL[0] / 128, BALL[1] / 128), (0.6, 0.5), steps=20, pause=50)
+    wait_frame(page, 5)
+    wait_still(page)
+    assert where_red(canvas_pixels(page))[0] > BALL[0] + 15
+
+
 def test_phone_width_needs_no_sideways_scrolling(open_page: Any, ball: Path) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True)
     choose(page, ball)

@@ -163,9 +163,12 @@ test("an error of the server frees the page", async () => {
   assert.deepEqual([one.busy, told.at(-1)], [false, ["error", "seed: wrong"]]);
 });
 
-test("frames of a take that is no longer kept are let go", async () => {
-  const { one } = await started(true);
+test("what is said of a take that is no longer kept is let go", async () => {
+  const { one, told } = await started(true);
   one.clear();
+  told.length = 0;
   frames(one, 1, 0, 1);
-  assert.equal(one.film, null);
+  one.receive({ type: "cancelled", take: 1, frames: 1 }, []);
+  one.receive({ type: "done", take: 1, frames: 1 }, []);
+  assert.deepEqual([one.film, told], [null, []]);
 });
