@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,20 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ardrag.conditioning import Conditions
 from ardrag.flow import KERNELS
 from ardrag.rewards import Reward, combine
-from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from ardrag.tracks import Tracks
+from ardrag.rollout import seeded_generator
+from ardrag.streaming_vae import fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
-from pipelines.clip_inputs import clip_inputs
-from pipelines.video import to_frames
 from training.config import config_lines, parse_config
+from training.group_rollout import Collected, collect
+from training.grpo_config import GrpoConfig
 from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
-from training.prompts import Prompt, load_prompts
+from training.prompts import load_prompts
 from training.reward_runner import build_rewards, score
 from training.runtime import (
     Learner,
@@ -54,139 +50,11 @@ from training.runtime import (
     save_trained,
     step_generator,
 )
-from training.self_rollout import SelfRollout, chunk_edges, replay_velocity, self_rollout
+from training.self_rollout import replay_velocity
 from training.validation import validation_sheet
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class GrpoConfig:
-    """Configuration of stage 3."""
-
-    output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
-    init_from: str = field(metadata={"help": "Pipeline of the distilled student; also the reference."})
-    prompts: str = field(default="sprites", metadata={"help": "sprites, or a dataset with image, caption, tracks."})
-    num_latents: int = field(default=9, metadata={"help": "Latent frames per clip."})
-    group_size: int = field(default=8, metadata={"help": "Videos per prompt."})
-    mode: str = field(
-        default="ode_sde",
-        metadata={"help": "ode_sde: only the chosen step is stochastic (the paper); crn: all are, alike but one."},
-    )
-    kernel: str = field(default="cps", metadata={"help": "Transition kernel: cps, or eq4 (the paper's, literally)."})
-    eta: float = field(default=0.7, metadata={"help": "Stochasticity; for eq4 its noise level, at most 0.3."})
-    share_initial_noise: bool = field(default=True, metadata={"help": "The group starts from the same noise."})
-    credit: float = field(default=0.0, metadata={"help": "Discount of later rewards; 0 is the paper."})
-    rewards: list[str] = field(
-        default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, aesthetic, sprite_aesthetic."}
-    )
-    reward_order: str = field(
-        default="sum_then_normalize", metadata={"help": "sum_then_normalize (Eq. 12-13) or normalize_then_sum."}
-    )
-    tracker: str = field(default="lucas_kanade", metadata={"help": "lucas_kanade, cotracker or cotracker_online."})
-    tracker_checkpoint: str = field(default="", metadata={"help": "Local weights of CoTracker."})
-    aesthetic_head: str = field(default="", metadata={"help": "Local weights of LAION's head, or folder of a scorer."})
-    reward_attempts: int = field(default=3, metadata={"help": "Tries of a reward that fails before the run stops."})
-    shuffle_advantages: bool = field(default=False, metadata={"help": "Control: advantages go to random members."})
-    steps: int = field(default=300, metadata={"help": "Rollouts."})
-    updates: int = field(default=1, metadata={"help": "Updates per rollout."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Prompts per update and process."})
-    clip: float = field(default=1e-4, metadata={"help": "Clip range of the ratio."})
-    beta: float = field(default=0.004, metadata={"help": "Weight of the divergence from the reference."})
-    history_gradient: bool = field(default=False, metadata={"help": "Gradient also through what reads the history."})
-    learning_rate: float = field(default=1e-5, metadata={"help": "AdamW."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
-    ema_decay: float = field(default=0.97, metadata={"help": "Decay of the averaged weights."})
-    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
-    mixed_precision: str = field(default="no", metadata={"help": "bf16 runs replays in half precision."})
-    seed: int = field(default=0, metadata={"help": "Seed of prompts and noise."})
-    log_every: int = field(default=1, metadata={"help": "Steps between log rows."})
-    save_every: int = field(default=50, metadata={"help": "Steps between saved states, pipelines and sheets."})
-    validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
-    push_to_hub: bool = field(default=False, metadata={"help": "Push the pipeline to the Hub at the end."})
-    hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("ode_sde", "crn"):
-            raise ValueError(f"mode: {self.mode!r} is unknown; use ode_sde or crn")
-        if self.kernel not in KERNELS:
-            raise ValueError(f"kernel: {self.kernel!r} is unknown; use {' or '.join(KERNELS)}")
-        if not 0 < self.eta <= 1:
-            raise ValueError(f"eta: {self.eta} is outside (0, 1]; without noise there is nothing to learn from")
-        if self.group_size < 2:
-            raise ValueError(f"group_size: {self.group_size} is no group; use 4 to 16")
-        if self.push_to_hub and not self.hub_model_id:
-            raise ValueError("hub_model_id: --push_to_hub needs the repository, e.g. --hub_model_id you/ardrag-tiny")
-
-
-class GroupNoise:
-    """Noise of a group: what is shared is the same in all members, what is a member's own is not.
-
-    ``script`` says for each draw, in order, whether it is shared.
-    """
-
-    def __init__(self, group_size: int, seed: Sequence[int], script: Sequence[bool], device: torch.device) -> None:
-        self._shared = GeneratorNoise([seeded_generator(*seed, 0) for _ in range(group_size)], device, torch.float32)
-        own = [seeded_generator(*seed, 1 + member) for member in range(group_size)]
-        self._own = GeneratorNoise(own, device, torch.float32)
-        self._script = list(script)
-
-    def __call__(self, shape: Sequence[int]) -> Tensor:
-        """The next draw."""
-        return (self._shared if self._script.pop(0) else self._own)(shape)
-
-
-def noise_script(config: GrpoConfig, num_steps: int, chosen: Sequence[int]) -> list[bool]:
-    """Which draws of a rollout the group shares: per chunk the initial noise, then one for each stochastic step."""
-    script = []
-    for step in chosen:
-        script.append(config.share_initial_noise)
-        script += [False] if config.mode == "ode_sde" else [k != step for k in range(num_steps - 1)]
-    return script
-
-
-@dataclass(frozen=True)
-class Collected:
-    """A group on its way through an update."""
-
-    conditions: Conditions
-    rollout: SelfRollout
-    videos: Tensor
-    tracks: Tracks
-
-
-@torch.no_grad()
-def collect(pipeline: ARDragPipeline, prompt: Prompt, config: GrpoConfig, seed: Sequence[int]) -> Collected:
-    """Roll out a group of videos of one prompt; everything random is a function of ``seed``."""
-    size, device = config.group_size, pipeline.transformer.device
-    frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
-    fill = GeneratorNoise([seeded_generator(*seed, 2**20)], device, torch.float32)
-    picture = Image.fromarray(prompt.image)
-    one, reference = clip_inputs(pipeline, picture, prompt.caption, prompt.tracks, frames, fill)
-    conditions = one.repeated(size)
-    scheduler = pipeline.scheduler
-    given = reference.expand(size, -1, -1, -1, -1) if scheduler.config.first_frame == "encode" else None
-    chunks = chunk_edges(config.num_latents, pipeline.transformer.config.chunk_frames, given is not None)
-    num_steps = len(scheduler.sigmas) - 1
-    chosen = torch.randint(num_steps - 1, (len(chunks),), generator=seeded_generator(*seed, 2**21)).tolist()
-    noise = GroupNoise(size, seed, noise_script(config, num_steps, chosen), device)
-    selective = config.mode == "ode_sde"
-    rollout = self_rollout(
-        pipeline.transformer,
-        conditions,
-        scheduler.sigmas,
-        config.eta,
-        noise,
-        given,
-        chosen,
-        selective=selective,
-        kernel=KERNELS[config.kernel],
-    )
-    decoded = StreamingVAE(pipeline.vae).decode(rollout.latents)  # [G, 3, T, H, W] in -1..1
-    videos = torch.from_numpy(to_frames(decoded)).movedim(-1, 2)
-    return Collected(conditions, rollout, videos, prompt.tracks)
 
 
 def moments(
@@ -297,7 +165,7 @@ def update(
         for i, (group, advantages, mask) in enumerate(groups):
             with accelerator.accumulate(policy), accelerator.autocast():
                 mean, std = moments(policy, pipeline.transformer, sigmas, group, config)
-                log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
+                log_prob = latent_log_prob(group.rollout.exit_next, mean, std, group.region)
                 if len(old) <= i:
                     old.append(log_prob.detach())
                 divergence = gaussian_divergence(mean, before[i], std) if config.beta else None

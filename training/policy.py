@@ -93,14 +93,20 @@ def reward_to_go(rewards: Tensor, credit: float) -> Tensor:
     return returns
 
 
-def latent_log_prob(sample: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def latent_log_prob(sample: Tensor, mean: Tensor, std: Tensor, region: Tensor | None = None) -> Tensor:
     """Log-density ``[B, F]`` of each latent ``[B, C, F, H, W]`` under a Gaussian, mean over its dimensions, float32.
 
     ``std`` ``[B, F]`` is 0 where a latent has no stochastic step; its log-density is then 0 and counts nowhere.
+    ``region`` ``[F, H, W]`` (bool) restricts the mean to places whose noise can have earned the reward: those of the
+    others are independent of it, and would add to the gradient nothing but variance.
     """
     stochastic = std > 0
     spread = torch.where(stochastic, std.float(), 1.0)
-    residual = ((sample.float() - mean.float()) / spread[:, None, :, None, None]).square().mean((1, 3, 4))
+    squared = ((sample.float() - mean.float()) / spread[:, None, :, None, None]).square().mean(1)
+    if region is None:
+        residual = squared.mean((2, 3))
+    else:
+        residual = (squared * region).sum((2, 3)) / region.sum((1, 2)).clamp_min(1)
     density = -0.5 * residual - spread.log() - 0.5 * math.log(2 * math.pi)
     return torch.where(stochastic, density, 0.0)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ardrag.patch_tracking import PatchTracker
 from ardrag.rewards import LaionAesthetic, MotionReward, Reward
 from ardrag.sprite_aesthetic import BUNDLED_SCORER, SpriteAestheticReward
 from ardrag.tracking import CoTracker, LucasKanadeTracker, PointTracker
@@ -27,11 +28,13 @@ def build_tracker(name: str, checkpoint: str = "") -> PointTracker:
     Raises:
         ValueError: if the name is unknown.
     """
+    if name == "patch":
+        return PatchTracker()
     if name == "lucas_kanade":
         return LucasKanadeTracker()
     if name in ("cotracker", "cotracker_online"):
         return CoTracker(checkpoint or None, online=name.endswith("online"))
-    raise ValueError(f"tracker: {name!r} is unknown; use lucas_kanade, cotracker or cotracker_online")
+    raise ValueError(f"tracker: {name!r} is unknown; use patch, lucas_kanade, cotracker or cotracker_online")
 
 
 def build_rewards(

@@ -15,7 +15,9 @@ from ardrag.tracks import Tracks
 from pipelines import ARDragPipeline
 from training import grpo
 from training.config import config_lines
-from training.grpo import GroupNoise, GrpoConfig, Reference, collect, judge, main, moments, noise_script
+from training.group_rollout import GroupNoise, collect, noise_script
+from training.grpo import Reference, judge, main, moments
+from training.grpo_config import GrpoConfig
 from training.policy import latent_log_prob
 from training.prompts import Prompt
 from training.runtime import Learner, RunLog
