@@ -53,7 +53,10 @@ def noise_script(config: GrpoConfig, num_steps: int, chosen: Sequence[int]) -> l
     script = []
     for step in chosen:
         script.append(config.share_initial_noise)
-        script += [False] if config.mode == "ode_sde" else [k != step for k in range(num_steps - 1)]
+        if config.mode == "ode_sde":
+            script.append(False)
+        else:
+            script += [config.mode == "crn" and k != step for k in range(num_steps - 1)]
     return script
 
 

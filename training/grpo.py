@@ -37,7 +37,8 @@ from training.group_rollout import Collected, collect
 from training.grpo_config import GrpoConfig
 from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
 from training.prompts import load_prompts
-from training.reward_runner import build_rewards, score
+from training.reward_runner import build_rewards, score_all
+from training.rl_page import draw_page, save_ratios
 from training.runtime import (
     Learner,
     RunLog,
@@ -100,13 +101,11 @@ def judge(
     rewards: dict[str, Reward], weights: dict[str, float], group: Collected, config: GrpoConfig, seed: Sequence[int]
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Advantages ``[G, F]``, mask ``[G, F]`` and metrics of a group; a reward that keeps failing stops the run."""
-    found = {
-        name: score(name, reward, group.videos, group.tracks, config.reward_attempts, Path(config.output_dir))
-        for name, reward in rewards.items()
-    }
+    folder = Path(config.output_dir)
+    found = score_all(rewards, group.videos, group.tracks, config.reward_attempts, folder)
     total = torch.from_numpy(combine(found, weights, config.reward_order))  # type: ignore[arg-type]
     generated = torch.tensor([step >= 0 for step in group.rollout.exit_steps])
-    values, informative = group_advantages(total, config.credit)
+    values, informative = group_advantages(total, config.credit, eps=config.spread_floor)
     if config.shuffle_advantages:
         values = values[torch.randperm(len(values), generator=seeded_generator(*seed, 2**22))]
     counted = informative & generated
@@ -117,7 +116,7 @@ def judge(
 
 
 def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: RunLog, step: int) -> None:
-    """Save the pipeline (or the adapter) with averaged weights, draw the sheet and the curves."""
+    """Save the pipeline (or the adapter) with averaged weights, draw sheet, curves and page."""
     folder = Path(config.output_dir)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     with averaged(ema, trained):
@@ -126,6 +125,7 @@ def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: Run
             error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
     log.plot()
+    draw_page(folder, config.clip)
 
 
 def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
@@ -144,6 +144,19 @@ def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
     return reference
 
 
+def agreement(trained: Sequence[nn.Parameter], optimizer: Any) -> float:
+    """Cosine between the gradient and what AdamW remembers of those before it: how much of it is more than noise.
+
+    With a share ``s`` of signal in the square of a gradient, ten of which AdamW remembers, it is about ``3 s``.
+    """
+    pairs = [(p.grad, optimizer.state[p]["exp_avg"]) for p in trained if p.grad is not None and p in optimizer.state]
+    dot, now, before = (
+        sum(float((a * b).sum()) for a, b in group)
+        for group in (pairs, [(g, g) for g, _ in pairs], [(m, m) for _, m in pairs])
+    )
+    return dot / max((now * before) ** 0.5, 1e-30)
+
+
 def update(
     accelerator: Accelerator,
     policy: nn.Module,
@@ -154,8 +167,11 @@ def update(
     trained: list[nn.Parameter],
     config: GrpoConfig,
     step: int,
-) -> dict[str, float]:
-    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction."""
+) -> tuple[dict[str, float], list[Tensor]]:
+    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction.
+
+    Returns the metrics of the last update, and the log-probabilities ``[G, F]`` of each group before the first.
+    """
     old: list[Tensor] = []
     metrics: dict[str, float] = {}
     sigmas = pipeline.scheduler.sigmas
@@ -176,9 +192,28 @@ def update(
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                    metrics["grad/agreement"] = agreement(trained, optimizer)
                 optimizer.step()
                 optimizer.zero_grad()
-    return metrics
+    return metrics, old
+
+
+@torch.no_grad()
+def log_ratios(
+    accelerator: Accelerator,
+    pipeline: ARDragPipeline,
+    groups: Sequence[tuple[Collected, Tensor, Tensor]],
+    old: Sequence[Tensor],
+    config: GrpoConfig,
+) -> Tensor:
+    """Log-ratios ``[N]`` of all counted transitions after the updates: how far the policy went on what it had seen."""
+    transformer, found = pipeline.transformer, []
+    for (group, _, mask), before in zip(groups, old, strict=True):
+        with accelerator.autocast():
+            mean, std = moments(transformer, transformer, pipeline.scheduler.sigmas, group, config)
+        after = latent_log_prob(group.rollout.exit_next, mean, std, group.region)
+        found.append((after - before)[mask & (std > 0)])
+    return torch.cat(found)
 
 
 def main(config: GrpoConfig) -> None:
@@ -198,7 +233,14 @@ def main(config: GrpoConfig) -> None:
     height, width = pipeline.config.buckets[0]
     frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
     draw = load_prompts(config.prompts, frames, height, width)
-    rewards, weights = build_rewards(config.rewards, config.tracker, config.tracker_checkpoint, config.aesthetic_head)
+    rewards, weights = build_rewards(
+        config.rewards,
+        config.tracker,
+        config.tracker_checkpoint,
+        config.aesthetic_head,
+        config.reward_device,
+        config.reward_processes,
+    )
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
@@ -207,6 +249,9 @@ def main(config: GrpoConfig) -> None:
     accelerator.register_for_checkpointing(ema)
     first = load_state(accelerator, folder)
     log = RunLog(folder, first)
+    if not first and config.validate and accelerator.is_main_process:
+        error = validation_sheet(pipeline, folder / "sheets" / f"{0:06d}.png", config.num_latents)
+        log.write(-1, **{"validation/path_error_px": error})  # before the first step
     started = time.monotonic()
     parts = config.gradient_accumulation_steps
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="grpo", mininterval=30):
@@ -219,13 +264,15 @@ def main(config: GrpoConfig) -> None:
             groups.append((group, advantages.to(accelerator.device), mask.to(accelerator.device)))
             found.append(metrics)
         metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-        metrics |= update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
+        found_metrics, old = update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
+        metrics |= found_metrics
         ema.step(trained)
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             save_state(accelerator, folder, step + 1)
             if accelerator.is_main_process:
+                save_ratios(folder, step + 1, log_ratios(accelerator, pipeline, groups, old, config))
                 export(pipeline, ema, config, log, step)
     if config.push_to_hub and accelerator.is_main_process:
         push_folder(config.hub_model_id, folder / ("lora" if config.lora_rank else "pipeline"))

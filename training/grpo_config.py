@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from ardrag.flow import KERNELS
 
 
+MODES = ("ode_sde", "crn", "sde")
+"""``sde`` is what the paper compares with: every step draws noise of its member's own; one of them is trained on."""
+
+
 @dataclass
 class GrpoConfig:
     """Configuration of stage 3."""
@@ -18,7 +22,9 @@ class GrpoConfig:
     group_size: int = field(default=8, metadata={"help": "Videos per prompt."})
     mode: str = field(
         default="ode_sde",
-        metadata={"help": "ode_sde: only the chosen step is stochastic (the paper); crn: all are, alike but one."},
+        metadata={
+            "help": "ode_sde: only the chosen step is stochastic (the paper); crn: all are, alike but one; sde: all."
+        },
     )
     kernel: str = field(default="cps", metadata={"help": "Transition kernel: cps, or eq4 (the paper's, literally)."})
     eta: float = field(default=0.7, metadata={"help": "Stochasticity; for eq4 its noise level, at most 0.3."})
@@ -43,7 +49,13 @@ class GrpoConfig:
     )
     tracker_checkpoint: str = field(default="", metadata={"help": "Local weights of CoTracker."})
     aesthetic_head: str = field(default="", metadata={"help": "Local weights of LAION's head, or folder of a scorer."})
+    reward_device: str = field(default="cpu", metadata={"help": "Where reward models run."})
+    reward_processes: bool = field(default=False, metadata={"help": "Each reward in a process of its own."})
     reward_attempts: int = field(default=3, metadata={"help": "Tries of a reward that fails before the run stops."})
+    spread_floor: float = field(
+        default=1e-4,
+        metadata={"help": "Added to a group's spread (Eq. 13): larger, and groups of near equals count less."},
+    )
     shuffle_advantages: bool = field(default=False, metadata={"help": "Control: advantages go to random members."})
     steps: int = field(default=300, metadata={"help": "Rollouts."})
     updates: int = field(default=1, metadata={"help": "Updates per rollout."})
@@ -65,8 +77,8 @@ class GrpoConfig:
     hub_model_id: str = field(default="", metadata={"help": "Repository to push to."})
 
     def __post_init__(self) -> None:
-        if self.mode not in ("ode_sde", "crn"):
-            raise ValueError(f"mode: {self.mode!r} is unknown; use ode_sde or crn")
+        if self.mode not in MODES:
+            raise ValueError(f"mode: {self.mode!r} is unknown; use {', '.join(MODES[:-1])} or {MODES[-1]}")
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel: {self.kernel!r} is unknown; use {' or '.join(KERNELS)}")
         if not 0 < self.eta <= 1:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks import Tracks
 from pipelines import ARDragPipeline
+from pipelines.video import to_frames
 from training import grpo
 from training.config import config_lines
-from training.group_rollout import GroupNoise, collect, noise_script
+from training.group_rollout import GroupNoise, collect, near_tracks, noise_script
 from training.grpo import Reference, judge, main, moments
 from training.grpo_config import GrpoConfig
 from training.policy import latent_log_prob
@@ -77,6 +79,7 @@ def test_script_of_the_noise(configure):
     assert noise_script(configure(), 3, [0, 1]) == [True, False, True, False]
     assert noise_script(configure(share_initial_noise=False), 3, [0]) == [False, False]
     assert noise_script(configure(mode="crn"), 3, [0, 1]) == [True, False, True, True, True, False]
+    assert noise_script(configure(mode="sde"), 3, [0, 1]) == [True, False, False, True, False, False]
 
 
 def test_what_a_group_shares():
@@ -102,6 +105,46 @@ def test_members_part_at_the_stochastic_step_of_the_first_latent(loaded, configu
     assert group.videos.shape == (3, 9, 3, 64, 64) and group.videos.dtype == torch.uint8
     again = collect(loaded, prompt, config, (0, 5, 0))
     assert torch.equal(group.videos, again.videos) and again.rollout.exit_steps == steps
+
+
+def test_members_of_one_past_differ_by_the_present_latent_alone(loaded, configure, prompt):
+    """Each member's finished latent is what a rollout from the shared history makes of its noise, and decodes so."""
+    config = configure(mode="crn", eta=1.0, share_history=True, num_latents=4, group_size=4)
+    group = collect(loaded, prompt, config, (0, 5, 0))
+    rollout = group.rollout
+    assert all(torch.equal(rollout.latents[0], row) for row in rollout.latents)
+    assert torch.equal(rollout.finished[0], rollout.latents[0])
+    apart = [(rollout.finished[1:, :, m] - rollout.latents[1:, :, m]).abs().mean() for m in range(4)]
+    assert apart[0] == 0 and min(apart[1:]) > 1e-3
+    stream = StreamingVAE(loaded.vae)
+    for m in range(4):
+        before = stream.state()
+        for member in (2, 0):  # member 0 goes on
+            stream.restore(before)
+            frames = to_frames(stream.decode_next(rollout.finished[member : member + 1, :, m : m + 1]))[0]
+            shown = group.videos[member, max(0, 4 * m - 3) : 4 * m + 1].permute(0, 2, 3, 1).numpy()
+            assert np.abs(frames.astype(int) - shown).max() <= 1
+
+
+def test_a_shared_past_leaves_member_0_as_it_was(loaded, configure, prompt):
+    one, other = (
+        collect(loaded, prompt, configure(mode="crn", eta=1.0, share_history=share), (0, 5, 0))
+        for share in (False, True)
+    )
+    torch.testing.assert_close(one.rollout.latents[0], other.rollout.latents[0])
+    assert (one.videos[0].int() - other.videos[0].int()).abs().max() <= 1
+
+
+def test_places_near_the_tracks():
+    tracks = Tracks.from_points([[(0, 0.25, 0.5), (8, 0.75, 0.5)]], num_frames=9)
+    near = near_tracks(tracks, (3, 8, 8), radius=1.0)
+    assert near.shape == (3, 8, 8) and near.dtype == torch.bool
+    rows, columns = near[0].nonzero().T
+    assert set(rows.tolist()) == {3, 4} and set(columns.tolist()) == {1, 2}  # around (2, 4), on the corner of four
+    assert near[2].nonzero()[:, 1].max() == 6 and near[1].sum() > near[0].sum()  # it moves while latent 1 lasts
+    hidden = Tracks.from_points([[(4, 0.25, 0.5), (8, 0.75, 0.5)]], num_frames=9)
+    assert not near_tracks(hidden, (3, 8, 8), 1.0)[0].any() or hidden.to_array().visible[0].any()
+    assert not near_tracks(Tracks.empty(9), (3, 8, 8), 2.0).any()
 
 
 @pytest.mark.parametrize("history_gradient", [False, True])
@@ -175,8 +218,11 @@ def weights_of(config, file="state/model.safetensors"):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"mode": "crn", "eta": 1.0}, {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True}],
-    ids=["crn", "two updates, accumulated"],
+    [
+        {"mode": "crn", "eta": 1.0, "share_history": True, "credit_radius": 2.0},
+        {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True},
+    ],
+    ids=["crn, one past, near the tracks", "two updates, accumulated"],
 )
 def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, bright, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)

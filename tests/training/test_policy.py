@@ -75,6 +75,40 @@ def test_log_prob_and_divergence_are_those_of_torch():
     assert (gaussian_divergence(mean, mean, std) == 0).all()
 
 
+def test_a_region_is_the_mean_over_its_places():
+    sample, mean = torch.randn(2, *SHAPE)
+    std, region = torch.rand(3, 4) + 0.1, torch.zeros(4, 2, 2, dtype=torch.bool)
+    region[0], region[2, 0], region[3, 1, 1] = True, True, True
+    spread = std[:, None, :, None, None].expand(SHAPE)
+    each = Normal(mean, spread).log_prob(sample)
+    found = latent_log_prob(sample, mean, std, region)
+    torch.testing.assert_close(found[:, 0], each[:, :, 0].mean((1, 2, 3)))
+    torch.testing.assert_close(found[:, 2], each[:, :, 2][:, :, region[2]].mean((1, 2)))
+    mean.requires_grad_(True)
+    latent_log_prob(sample, mean, std, region).sum().backward()
+    assert (mean.grad[:, :, ~region] == 0).all() and (mean.grad[:, :, region] != 0).all()
+
+
+def test_noise_outside_of_the_region_adds_variance_and_no_signal():
+    """The gradient of a reward that depends on one place: the same mean with and without the region, less spread."""
+    generator = torch.Generator().manual_seed(0)
+    region = torch.zeros(1, 4, 4, dtype=torch.bool)
+    region[0, 1, 2] = True
+    std, found = torch.ones(16, 1), {"everywhere": [], "region": []}
+    for _ in range(300):
+        mean = torch.zeros(1, 1, 1, 4, 4, requires_grad=True)
+        sample = torch.randn(16, 1, 1, 4, 4, generator=generator)
+        advantages = group_advantages(sample[:, :, 0, 1, 2]).values
+        for name, chosen, dimensions in (("everywhere", None, 16), ("region", region, 1)):
+            log_prob = latent_log_prob(sample, mean.expand_as(sample), std, chosen) * dimensions
+            (gradient,) = torch.autograd.grad((log_prob * advantages).mean(), mean)
+            found[name].append(gradient.flatten())
+    everywhere, inside = (torch.stack(found[name]) for name in ("everywhere", "region"))
+    torch.testing.assert_close(everywhere.mean(0)[6], inside.mean(0)[6])
+    assert inside.mean(0)[6] > 0.8 and everywhere.mean(0).abs().sort().values[-2] < 0.1
+    assert inside.var(0).sum() < 0.2 * everywhere.var(0).sum()
+
+
 def test_deterministic_latents_count_nowhere():
     sample, mean, reference = torch.randn(3, *SHAPE)
     std = torch.tensor([[0.0, 0.3, 0.0, 0.2]]).expand(3, -1)
