@@ -31,7 +31,7 @@ def test_the_truth_and_a_picture_that_stands_still(clip):
 
 def test_clips_are_paired_and_gaps_left_out():
     def rows(shift, gap=None):
-        return [{"index": i, **{key: None if i == gap else i + shift for key in COLUMNS.values()}} for i in range(8)]
+        return [{"index": i, **dict.fromkeys(COLUMNS.values(), None if i == gap else i + shift)} for i in range(8)]
 
     summary = summarize({"before": rows(0), "after": rows(-0.5, gap=3)})
     assert summary["before"]["differences"] is None
