@@ -92,6 +92,15 @@ def test_what_a_group_shares():
     assert not torch.equal(other, shared)
 
 
+def test_no_two_prompts_ranks_steps_or_members_share_their_own_noise():
+    draws = set()
+    for seed in [(0, step, rank) for step in range(12) for rank in range(4)]:
+        own = GroupNoise(4, seed, [False, True], torch.device("cpu"))
+        draws |= {tuple(member.flatten().tolist()) for member in own((4, 1, 2))}
+        draws.add(tuple(own((4, 1, 2))[0].flatten().tolist()))  # and none is what a group shares
+    assert len(draws) == 12 * 4 * 5
+
+
 @pytest.mark.parametrize("mode", ["ode_sde", "crn"])
 def test_members_part_at_the_stochastic_step_of_the_first_latent(loaded, configure, prompt, mode):
     config = configure(mode=mode, eta=1.0)
@@ -328,7 +337,7 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "sde"}, "mode: 'sde' is unknown; use ode_sde or crn"),
+        ({"mode": "ode"}, "mode: 'ode' is unknown; use ode_sde, crn or sde"),
         ({"kernel": "flow"}, "kernel: 'flow' is unknown; use cps or eq4"),
         ({"eta": 0.0}, "eta: 0.0 is outside"),
         ({"group_size": 1}, "group_size: 1 is no group"),
