@@ -181,7 +181,7 @@ def update(
         for i, (group, advantages, mask) in enumerate(groups):
             with accelerator.accumulate(policy), accelerator.autocast():
                 mean, std = moments(policy, pipeline.transformer, sigmas, group, config)
-                log_prob = latent_log_prob(group.rollout.exit_next, mean, std, group.region)
+                log_prob = latent_log_prob(group.rollout.exit_next, mean, std, group.region, config.credit_smoothing)
                 if len(old) <= i:
                     old.append(log_prob.detach())
                 divergence = gaussian_divergence(mean, before[i], std) if config.beta else None
@@ -211,7 +211,7 @@ def log_ratios(
     for (group, _, mask), before in zip(groups, old, strict=True):
         with accelerator.autocast():
             mean, std = moments(transformer, transformer, pipeline.scheduler.sigmas, group, config)
-        after = latent_log_prob(group.rollout.exit_next, mean, std, group.region)
+        after = latent_log_prob(group.rollout.exit_next, mean, std, group.region, config.credit_smoothing)
         found.append((after - before)[mask & (std > 0)])
     return torch.cat(found)
 

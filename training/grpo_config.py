@@ -36,6 +36,9 @@ class GrpoConfig:
     credit_radius: float = field(
         default=0.0, metadata={"help": "Latent pixels from a drawn point within which actions count; 0: everywhere."}
     )
+    credit_smoothing: float = field(
+        default=0.0, metadata={"help": "Latent pixels over which noise is averaged before it is paid; 0: the paper."}
+    )
     credit: float = field(default=0.0, metadata={"help": "Discount of later rewards; 0 is the paper."})
     rewards: list[str] = field(
         default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, aesthetic, sprite_aesthetic."}

@@ -11,6 +11,7 @@ from training.policy import (
     gaussian_divergence,
     group_advantages,
     latent_log_prob,
+    low_pass,
     policy_loss,
     reward_to_go,
 )
@@ -87,6 +88,23 @@ def test_a_region_is_the_mean_over_its_places():
     mean.requires_grad_(True)
     latent_log_prob(sample, mean, std, region).sum().backward()
     assert (mean.grad[:, :, ~region] == 0).all() and (mean.grad[:, :, region] != 0).all()
+
+
+def test_smoothing_pays_what_is_smooth():
+    """The gradient is the filtered residual: symmetric and positive, 1 on a constant, nearly 0 on a chequerboard."""
+    std = torch.full((1, 1), 0.5, dtype=torch.float64)
+    flat = torch.ones(1, 1, 1, 32, 32)
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    board = ((rows + columns) % 2 * 2.0 - 1).expand_as(flat)
+    for pattern, kept in ((flat, 1.0), (board, 0.0)):
+        mean = torch.zeros_like(pattern, requires_grad=True)
+        latent_log_prob(pattern, mean, std.float(), smoothing=1.2).sum().backward()
+        plain = pattern / 0.5**2 / 32**2
+        inside = (mean.grad / plain)[..., 8:24, 8:24]
+        torch.testing.assert_close(inside, torch.full_like(inside, kept), rtol=0, atol=2e-3)
+    one, other = torch.randn(2, 3, 2, 4, 6, 6)
+    torch.testing.assert_close((one * low_pass(other, 0.9)).sum(), (low_pass(one, 0.9) * other).sum())
+    assert ((one * low_pass(one, 0.9)).flatten(1).sum(1) > 0).all()
 
 
 def test_noise_outside_of_the_region_adds_variance_and_no_signal():
