@@ -50,7 +50,7 @@ class PatchTracker:
         for p, (start, x, y) in enumerate(queries.detach().cpu().numpy().astype(np.float64)):
             first, point = int(start), np.array([x, y])
             centre = tuple(float(value) for value in point - 0.5 + margin)  # x = 0.5 is the middle of the first pixel
-            patch = cv2.getRectSubPix(padded[first], (self.window, self.window), centre)
+            patch: Picture = np.asarray(cv2.getRectSubPix(padded[first], (self.window, self.window), centre))
             for order in (range(first, len(frames)), range(first, -1, -1)):
                 xy[order, p], visible[order, p] = self._follow([padded[t] for t in order], patch, point)
         return Trajectories(xy, visible)
@@ -76,7 +76,7 @@ class PatchTracker:
         middle = np.rint(last - 0.5).astype(int)
         low, high = np.clip(middle - self.reach, 0, size - 1), np.clip(middle + self.reach, 0, size - 1)
         view = frame[low[1] : high[1] + self.window, low[0] : high[0] + self.window]
-        alike = cv2.matchTemplate(view, patch, cv2.TM_CCOEFF_NORMED)
+        alike: Picture = np.asarray(cv2.matchTemplate(view, patch, cv2.TM_CCOEFF_NORMED))
         row, column = np.unravel_index(int(alike.argmax()), alike.shape)
         shift = [_vertex(alike[row], int(column)), _vertex(alike[:, column], int(row))]
         return low + [column, row] + shift + 0.5, float(alike[row, column])

@@ -85,14 +85,15 @@ def page(rewards: Mapping[str, Float], error: Float) -> str:
     for name, reward in rewards.items():
         inside, told = within_groups(reward, error**2)
         between = np.corrcoef(np.nanmean(reward, (1, 2)), clip_error)[0, 1]
-        spread = np.nanmean(np.nanstd(reward, 1))
-        lines.append(f"| {name} | {inside:.2f} | {told} of {groups} | {between:.2f} | {spread:.4f} |")
+        apart = np.nanmean(np.nanstd(reward, 1))
+        lines.append(f"| {name} | {inside:.2f} | {told} of {groups} | {between:.2f} | {apart:.4f} |")
     member = np.nanmean(error, 2)
+    spread = np.nanmedian(np.nanstd(error, 1))
+    best, best_latents = member.min(1).mean(), np.nanmean(error.min(1))
     lines += [
         "",
-        f"True error {member.mean():.2f} px, spread within a group (median) "
-        f"{np.nanmedian(np.nanstd(error, 1)):.2f} px; the best member of each group {member.min(1).mean():.2f} px, the best at each latent "
-        f"{np.nanmean(error.min(1)):.2f} px.",
+        f"True error {member.mean():.2f} px, spread within a group (median) {spread:.2f} px; the best member of each "
+        f"group {best:.2f} px, the best at each latent {best_latents:.2f} px.",
     ]
     return "\n".join(lines)
 
