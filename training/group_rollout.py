@@ -71,7 +71,7 @@ class Collected:
     region: Tensor | None
 
 
-def near_tracks(tracks: Tracks, size: Sequence[int], radius: float, temporal_factor: int = 4) -> Tensor:
+def near_tracks(tracks: Tracks, size: Sequence[int], radius: float, temporal_factor: int) -> Tensor:
     """Where latents of ``size`` (F, H, W) lie within ``radius`` of a point that tracks show, bool ``[F, H, W]``."""
     num_latents, height, width = size
     num_frames = 1 + temporal_factor * (num_latents - 1)
@@ -132,7 +132,8 @@ def collect(pipeline: ARDragPipeline, prompt: Prompt, config: GrpoConfig, seed: 
     else:
         decoded = StreamingVAE(pipeline.vae).decode(rollout.finished)
     videos = torch.from_numpy(to_frames(decoded)).movedim(-1, 2)
-    region = (
-        near_tracks(prompt.tracks, rollout.latents.shape[2:], config.credit_radius) if config.credit_radius else None
-    )
-    return Collected(conditions, rollout, videos, prompt.tracks, region if region is None else region.to(device))
+    region = None
+    if config.credit_radius:
+        factor = pipeline.vae.config.scale_factor_temporal
+        region = near_tracks(prompt.tracks, rollout.latents.shape[2:], config.credit_radius, factor).to(device)
+    return Collected(conditions, rollout, videos, prompt.tracks, region)

@@ -36,7 +36,7 @@ from training.config import config_lines, parse_config
 from training.group_rollout import Collected, collect
 from training.grpo_config import GrpoConfig
 from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
-from training.prompts import load_prompts
+from training.prompts import DrawPrompt, load_prompts
 from training.reward_runner import build_rewards, score_all
 from training.rl_page import draw_page, save_ratios
 from training.runtime import (
@@ -56,6 +56,8 @@ from training.validation import validation_sheet
 
 
 logger = logging.getLogger(__name__)
+Judged = tuple[Collected, Tensor, Tensor]
+"""A group with its advantages and mask, both ``[G, F]``."""
 
 
 def moments(
@@ -115,6 +117,25 @@ def judge(
     return values.float(), counted.expand(len(values), -1), metrics
 
 
+def gather(
+    pipeline: ARDragPipeline,
+    draw: DrawPrompt,
+    judges: tuple[dict[str, Reward], dict[str, float]],
+    config: GrpoConfig,
+    seeds: Sequence[Sequence[int]],
+) -> tuple[list[Judged], dict[str, float]]:
+    """A group for each of ``seeds``, rolled out and judged, and the means of their metrics."""
+    groups: list[Judged] = []
+    found = []
+    for seed in seeds:
+        group = collect(pipeline, draw(step_generator(*seed)), config, seed)
+        advantages, mask, metrics = judge(*judges, group, config, seed)
+        device = group.rollout.latents.device
+        groups.append((group, advantages.to(device), mask.to(device)))
+        found.append(metrics)
+    return groups, {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
 def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: RunLog, step: int) -> None:
     """Save the pipeline (or the adapter) with averaged weights, draw sheet, curves and page."""
     folder = Path(config.output_dir)
@@ -163,7 +184,7 @@ def update(
     optimizer: Any,
     pipeline: ARDragPipeline,
     reference: Reference,
-    groups: list[tuple[Collected, Tensor, Tensor]],
+    groups: Sequence[Judged],
     trained: list[nn.Parameter],
     config: GrpoConfig,
     step: int,
@@ -202,7 +223,7 @@ def update(
 def log_ratios(
     accelerator: Accelerator,
     pipeline: ARDragPipeline,
-    groups: Sequence[tuple[Collected, Tensor, Tensor]],
+    groups: Sequence[Judged],
     old: Sequence[Tensor],
     config: GrpoConfig,
 ) -> Tensor:
@@ -233,14 +254,8 @@ def main(config: GrpoConfig) -> None:
     height, width = pipeline.config.buckets[0]
     frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
     draw = load_prompts(config.prompts, frames, height, width)
-    rewards, weights = build_rewards(
-        config.rewards,
-        config.tracker,
-        config.tracker_checkpoint,
-        config.aesthetic_head,
-        config.reward_device,
-        config.reward_processes,
-    )
+    files = config.tracker_checkpoint, config.aesthetic_head
+    judges = build_rewards(config.rewards, config.tracker, *files, config.reward_device, config.reward_processes)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
@@ -255,17 +270,10 @@ def main(config: GrpoConfig) -> None:
     started = time.monotonic()
     parts = config.gradient_accumulation_steps
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="grpo", mininterval=30):
-        groups, found = [], []
-        for part in range(parts):
-            rank = accelerator.process_index * parts + part
-            seed = (config.seed, step, rank)
-            group = collect(pipeline, draw(step_generator(*seed)), config, seed)
-            advantages, mask, metrics = judge(rewards, weights, group, config, seed)
-            groups.append((group, advantages.to(accelerator.device), mask.to(accelerator.device)))
-            found.append(metrics)
-        metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-        found_metrics, old = update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
-        metrics |= found_metrics
+        ranks = [accelerator.process_index * parts + part for part in range(parts)]
+        groups, metrics = gather(pipeline, draw, judges, config, [(config.seed, step, rank) for rank in ranks])
+        learnt, old = update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
+        metrics |= learnt
         ema.step(trained)
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})

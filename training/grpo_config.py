@@ -86,6 +86,10 @@ class GrpoConfig:
             raise ValueError(f"kernel: {self.kernel!r} is unknown; use {' or '.join(KERNELS)}")
         if not 0 < self.eta <= 1:
             raise ValueError(f"eta: {self.eta} is outside (0, 1]; without noise there is nothing to learn from")
+        if self.credit_radius < 0 or self.credit_smoothing < 0 or self.spread_floor <= 0:
+            raise ValueError("credit_radius, credit_smoothing and spread_floor: must be at least 0, 0 and above 0")
+        if self.share_history and self.credit:
+            raise ValueError("credit: with share_history nothing later follows from a member; set credit to 0")
         if self.group_size < 2:
             raise ValueError(f"group_size: {self.group_size} is no group; use 4 to 16")
         if self.push_to_hub and not self.hub_model_id:

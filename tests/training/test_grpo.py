@@ -146,14 +146,12 @@ def test_a_shared_past_leaves_member_0_as_it_was(loaded, configure, prompt):
 
 def test_places_near_the_tracks():
     tracks = Tracks.from_points([[(0, 0.25, 0.5), (8, 0.75, 0.5)]], num_frames=9)
-    near = near_tracks(tracks, (3, 8, 8), radius=1.0)
+    near = near_tracks(tracks, (3, 8, 8), 1.0, temporal_factor=4)
     assert near.shape == (3, 8, 8) and near.dtype == torch.bool
     rows, columns = near[0].nonzero().T
     assert set(rows.tolist()) == {3, 4} and set(columns.tolist()) == {1, 2}  # around (2, 4), on the corner of four
     assert near[2].nonzero()[:, 1].max() == 6 and near[1].sum() > near[0].sum()  # it moves while latent 1 lasts
-    hidden = Tracks.from_points([[(4, 0.25, 0.5), (8, 0.75, 0.5)]], num_frames=9)
-    assert not near_tracks(hidden, (3, 8, 8), 1.0)[0].any() or hidden.to_array().visible[0].any()
-    assert not near_tracks(Tracks.empty(9), (3, 8, 8), 2.0).any()
+    assert not near_tracks(Tracks.empty(9), (3, 8, 8), 2.0, 4).any()
 
 
 @pytest.mark.parametrize("history_gradient", [False, True])
@@ -228,7 +226,7 @@ def weights_of(config, file="state/model.safetensors"):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"mode": "crn", "eta": 1.0, "share_history": True, "credit_radius": 2.0},
+        {"mode": "crn", "eta": 1.0, "share_history": True, "credit_radius": 2.0, "credit_smoothing": 1.0},
         {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True},
     ],
     ids=["crn, one past, near the tracks", "two updates, accumulated"],
@@ -340,6 +338,8 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
         ({"mode": "ode"}, "mode: 'ode' is unknown; use ode_sde, crn or sde"),
         ({"kernel": "flow"}, "kernel: 'flow' is unknown; use cps or eq4"),
         ({"eta": 0.0}, "eta: 0.0 is outside"),
+        ({"credit_radius": -1.0}, "credit_radius, credit_smoothing and spread_floor"),
+        ({"share_history": True, "credit": 0.9}, "credit: with share_history nothing later"),
         ({"group_size": 1}, "group_size: 1 is no group"),
         ({"push_to_hub": True}, "hub_model_id: --push_to_hub needs"),
     ],
