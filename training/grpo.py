@@ -196,8 +196,9 @@ def update(
     old: list[Tensor] = []
     metrics: dict[str, float] = {}
     sigmas = pipeline.scheduler.sigmas
+    restrained = config.beta or config.beta_elsewhere
     with accelerator.autocast():
-        before = reference_means(reference, sigmas, [group for group, _, _ in groups], config) if config.beta else []
+        before = reference_means(reference, sigmas, [group for group, _, _ in groups], config) if restrained else []
     for _ in range(config.updates):
         for i, (group, advantages, mask) in enumerate(groups):
             with accelerator.accumulate(policy), accelerator.autocast():
@@ -205,10 +206,14 @@ def update(
                 log_prob = latent_log_prob(group.rollout.exit_next, mean, std, group.region, config.credit_smoothing)
                 if len(old) <= i:
                     old.append(log_prob.detach())
-                divergence = gaussian_divergence(mean, before[i], std) if config.beta else None
+                divergence = gaussian_divergence(mean, before[i], std) if before else None
                 loss, metrics = policy_loss(
                     log_prob, old[i], advantages, mask & (std > 0), config.clip, divergence, config.beta
                 )
+                if config.beta_elsewhere and group.region is not None:
+                    outside = gaussian_divergence(mean, before[i], std, ~group.region).sum() / (std > 0).sum()
+                    loss = loss + config.beta_elsewhere * outside
+                    metrics["policy/kl_elsewhere"] = outside.item()
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:

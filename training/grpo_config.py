@@ -65,6 +65,9 @@ class GrpoConfig:
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Prompts per update and process."})
     clip: float = field(default=1e-4, metadata={"help": "Clip range of the ratio."})
     beta: float = field(default=0.004, metadata={"help": "Weight of the divergence from the reference."})
+    beta_elsewhere: float = field(
+        default=0.0, metadata={"help": "Further weight of it outside of credit_radius, where nothing is to be earned."}
+    )
     history_gradient: bool = field(default=False, metadata={"help": "Gradient also through what reads the history."})
     learning_rate: float = field(default=1e-5, metadata={"help": "AdamW."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
@@ -88,6 +91,8 @@ class GrpoConfig:
             raise ValueError(f"eta: {self.eta} is outside (0, 1]; without noise there is nothing to learn from")
         if self.credit_radius < 0 or self.credit_smoothing < 0 or self.spread_floor <= 0:
             raise ValueError("credit_radius, credit_smoothing and spread_floor: must be at least 0, 0 and above 0")
+        if self.beta_elsewhere and not self.credit_radius:
+            raise ValueError("beta_elsewhere: without credit_radius there is no elsewhere; use beta")
         if self.share_history and self.credit:
             raise ValueError("credit: with share_history nothing later follows from a member; set credit to 0")
         if self.group_size < 2:

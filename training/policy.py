@@ -131,10 +131,14 @@ def low_pass(values: Tensor, spread: float) -> Tensor:
     return F.conv2d(planes, taps.view(1, 1, -1, 1), padding=(reach, 0)).view_as(values)
 
 
-def gaussian_divergence(mean: Tensor, reference: Tensor, std: Tensor) -> Tensor:
-    """KL ``[B, F]`` between Gaussians of equal spread, ``(mean - reference)^2 / (2 std^2)``, mean over dimensions."""
+def gaussian_divergence(mean: Tensor, reference: Tensor, std: Tensor, region: Tensor | None = None) -> Tensor:
+    """KL ``[B, F]`` between Gaussians of equal spread, ``(mean - reference)^2 / (2 std^2)``, mean over dimensions.
+
+    ``region`` ``[F, H, W]`` (bool) restricts the sum to its places; it is divided by all of them all the same.
+    """
     stochastic = std > 0
-    squared = (mean.float() - reference.float()).square().mean((1, 3, 4))
+    squared = (mean.float() - reference.float()).square()
+    squared = (squared if region is None else squared * region).mean((1, 3, 4))
     return torch.where(stochastic, squared / (2 * torch.where(stochastic, std.float(), 1.0).square()), 0.0)
 
 

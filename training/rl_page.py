@@ -28,6 +28,7 @@ PANELS = {
     "reward/sprite_aesthetic": "aesthetic reward, sprite scorer",
     "validation/path_error_px": "path error of the validation clips, px",
     "policy/kl": "divergence from the reference, per dimension",
+    "policy/kl_elsewhere": "of which away from the tracks",
     "reward/zero_spread": "share of latents whose group says nothing",
     "policy/clip_fraction": "share of clipped ratios",
     "grad/agreement": "agreement of gradients",

@@ -259,6 +259,20 @@ def test_the_first_ratio_is_1_and_the_divergence_grows(configure, bright):
     assert row["policy/ratio_spread"] > 0
 
 
+def test_what_is_away_from_the_tracks_is_held(configure, bright):
+    """With a heavy weight elsewhere the policy moves near the tracks, and less than half as far away from them."""
+    moved = {}
+    for weight in (1e-6, 1e3):
+        config = configure(
+            f"{weight}", credit_radius=1.5, beta_elsewhere=weight, beta=0.0, steps=3, eta=1.0, mode="crn"
+        )
+        main(config)
+        last = RunLog(Path(config.output_dir), 99).rows()[-1]
+        moved[weight] = last["policy/kl_elsewhere"]
+        assert 0 < last["policy/kl_elsewhere"] < last["policy/kl"]
+    assert moved[1e3] < 0.5 * moved[1e-6]
+
+
 def test_it_learns_what_is_rewarded(configure, bright):
     """Twenty updates towards brighter videos make them brighter; that is all this model can be asked."""
     config = configure(steps=20, group_size=6, learning_rate=3e-3, beta=0.0, save_every=20, mode="crn", eta=1.0)
@@ -339,6 +353,7 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
         ({"kernel": "flow"}, "kernel: 'flow' is unknown; use cps or eq4"),
         ({"eta": 0.0}, "eta: 0.0 is outside"),
         ({"credit_radius": -1.0}, "credit_radius, credit_smoothing and spread_floor"),
+        ({"beta_elsewhere": 1.0}, "beta_elsewhere: without credit_radius there is no elsewhere"),
         ({"share_history": True, "credit": 0.9}, "credit: with share_history nothing later"),
         ({"group_size": 1}, "group_size: 1 is no group"),
         ({"push_to_hub": True}, "hub_model_id: --push_to_hub needs"),

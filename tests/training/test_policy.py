@@ -74,6 +74,11 @@ def test_log_prob_and_divergence_are_those_of_torch():
     expected = kl_divergence(Normal(mean, spread), Normal(reference, spread)).mean((1, 3, 4))
     torch.testing.assert_close(gaussian_divergence(mean, reference, std), expected)
     assert (gaussian_divergence(mean, mean, std) == 0).all()
+    region = torch.rand(4, 2, 2) < 0.5
+    inside, outside = (gaussian_divergence(mean, reference, std, part) for part in (region, ~region))
+    torch.testing.assert_close(inside + outside, expected)
+    moved = torch.where(region[None, None], reference, mean)
+    assert (gaussian_divergence(mean, moved, std, ~region) == 0).all()
 
 
 def test_a_region_is_the_mean_over_its_places():

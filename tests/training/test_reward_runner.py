@@ -62,6 +62,7 @@ VIDEOS = torch.randint(0, 256, (2, 9, 3, 64, 64), dtype=torch.uint8, generator=t
 TRACKS = Tracks.from_points([[(0, 0.3, 0.5), (8, 0.7, 0.5)]], num_frames=9)
 
 
+@pytest.mark.slow
 def test_rewards_in_two_processes_are_those_of_this_one(tmp_path):
     entries = ["motion=1", "sprite_aesthetic=0.5"]
     here, weights = build_rewards(entries)
@@ -101,6 +102,7 @@ def test_two_processes_work_at_the_same_time(tmp_path):
         reward.close()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_begun_again(tmp_path):
     (tmp_path / "deaths").mkdir()
     reward = RewardProcess(Moody, tmp_path / "deaths", 2)
@@ -110,6 +112,7 @@ def test_a_process_that_dies_is_begun_again(tmp_path):
     assert not (tmp_path / "failed_rollout").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_keeps_dying_stops_the_run_with_the_rollout_kept(tmp_path):
     (tmp_path / "deaths").mkdir()
     reward = RewardProcess(Moody, tmp_path / "deaths", 9)
@@ -118,6 +121,7 @@ def test_a_process_that_keeps_dying_stops_the_run_with_the_rollout_kept(tmp_path
     assert torch.equal(load_file(tmp_path / "failed_rollout" / "videos.safetensors")["videos"], VIDEOS)
 
 
+@pytest.mark.slow
 def test_what_a_reward_raises_in_its_process_is_told_here(tmp_path):
     reward = RewardProcess(build_reward, "beauty")
     with pytest.raises(RuntimeError, match="reward motion failed 1 times"):

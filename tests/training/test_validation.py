@@ -34,7 +34,10 @@ def test_sheet_and_error(pipeline, tmp_path, two_clips):
     assert Image.open(tmp_path / "a" / "sheet.png").size == (3 * 64, 4 * 64)
     video = np.stack(imageio.mimread(tmp_path / "a" / "sheet.mp4"))
     assert video.shape == (9, 2 * 64, 2 * 64, 3)  # truths above results
-    assert np.abs(video[:, 64:, 64:].astype(float) - frames).mean() < 10
+    shown, made = (
+        x.reshape(9, 8, 8, 8, 8, 3).mean((2, 4)) for x in (video[:, 64:, 64:].astype(float), frames.astype(float))
+    )
+    assert np.abs(shown - made).mean() < 5  # blocks of eight: fine noise does not survive the codec
 
 
 def test_student_and_teacher_under_the_truth(pipeline, tmp_path, two_clips, monkeypatch):
