@@ -103,11 +103,11 @@ def latent_log_prob(
         sample, mean: ``[B, C, F, H, W]``.
         std: ``[B, F]``; 0 where a latent has no stochastic step, whose log-density is then 0 and counts nowhere.
         region: ``[F, H, W]`` (bool), restricts the mean to places whose noise can have earned the reward. Noise
-            elsewhere is independent of it, and would add to the gradient nothing but variance.
+            elsewhere is as good as independent of it, and would add little but variance to the gradient.
         smoothing: spread in latent pixels of a Gaussian filter ``P``: ``n`` being the residual over ``std``, the
             exponent is ``-n P n / 2`` instead of ``-n n / 2``. The gradient towards the mean is then ``P n``: as
             before on what is smooth, nearly nothing on what changes from place to place, where there is most noise
-            and, a reward being blind to it, least signal. ``P`` is positive definite: it still goes uphill.
+            and, a reward being blind to it, least signal. ``P`` being symmetric and positive, it still goes uphill.
     """
     stochastic = std > 0
     spread = torch.where(stochastic, std.float(), 1.0)
