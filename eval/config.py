@@ -9,7 +9,7 @@ QUICK_CLIPS = 24
 LONG_CLIPS = 40
 LONG_FRAMES = 81
 SPACES = ("auto", "sprite", "standard")
-TRACKERS = ("lucas-kanade", "cotracker")
+TRACKERS = ("lucas-kanade", "patch", "cotracker")
 
 
 @dataclass
@@ -45,7 +45,7 @@ class EvalConfig:
     amt: str | None = field(
         default=None, metadata={"help": "hub, or the file amt-s.pth: adds VBench's motion smoothness."}
     )
-    tracker: str = field(default="lucas-kanade", metadata={"help": "lucas-kanade or cotracker (CC-BY-NC)."})
+    tracker: str = field(default="lucas-kanade", metadata={"help": "lucas-kanade, patch or cotracker (CC-BY-NC)."})
     workers: int = field(default=2, metadata={"help": "Processes, each with one thread."})
     device: str = field(default="cpu", metadata={"help": "Where models run: cpu, cuda."})
     runs: str = field(default="runs", metadata={"help": "Folder of the run folders that all refers to."})

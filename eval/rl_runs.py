@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from transformers import HfArgumentParser
 
+from eval.document import table
 from eval.record import record_lines, run_record, write_json, write_text
-from eval.sprite_report import interval_cell, interval_of, table
+from eval.report_tables import cell
+from eval.summary import interval_of
 
 
 Log = Sequence[Mapping[str, float]]
@@ -88,7 +90,7 @@ def markdown(summary: Mapping[str, Any], config: RunsConfig, record: dict[str, A
             name,
             str(found["rollouts"]),
             f"{found['variance']['mean']:.4f} [{found['variance']['low']:.4f}, {found['variance']['high']:.4f}]",
-            interval_cell(found["reward"]),
+            cell(found["reward"]),
             "-" if name == first else _fine(found["difference"]),
             "-" if found["divergence"] is None else f"{found['divergence']:.5f}",
         ]

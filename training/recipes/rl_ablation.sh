@@ -28,5 +28,5 @@ for run in ${3:-one shuffled sde paper}; do
   logs+=("${names[$run]}=$runs/$run"); systems+=("${names[$run]}=$runs/$run/pipeline")
 done
 python -m eval.rl_runs --runs "${logs[@]}" --report docs/results/rl_ablation
-python -m eval.rl --systems "${systems[@]}" --title "Stage 3 and its controls" --num_clips "${CLIPS:-40}" \
-  --output_dir "$runs/eval" --report docs/results/rl_controls
+python -m eval.run --systems "${systems[@]}" --title "Stage 3 and its controls" --num_clips "${CLIPS:-40}" \
+  --tracker patch --output_dir "$runs/eval" --report docs/results/rl_controls
