@@ -84,7 +84,8 @@ def page(rewards: Mapping[str, Float], error: Float) -> str:
     clip_error = np.nanmean(error, (1, 2))
     for name, reward in rewards.items():
         inside, told = within_groups(reward, error**2)
-        between = np.corrcoef(np.nanmean(reward, (1, 2)), clip_error)[0, 1]
+        with np.errstate(invalid="ignore"):  # a reward that is the same for all has no correlation
+            between = np.corrcoef(np.nanmean(reward, (1, 2)), clip_error)[0, 1]
         apart = np.nanmean(np.nanstd(reward, 1))
         lines.append(f"| {name} | {inside:.2f} | {told} of {groups} | {between:.2f} | {apart:.4f} |")
     member = np.nanmean(error, 2)
