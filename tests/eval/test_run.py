@@ -6,10 +6,13 @@ import pytest
 
 from eval import run
 from eval.config import EvalConfig
+from eval.report import left_out
 from eval.run import Worker, main, make_meter, run_key
 from eval.suites.folder import FolderSuite
 from eval.suites.sprites import SpriteSuite
+from eval.summary import summarize
 from eval.systems import System
+from pipelines.video import write_video
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def here(monkeypatch):
     return made
 
 
-def arguments(folder, output, *more):
-    systems = [f"ours={folder}", f"whole={folder}@1", "truth", *more]
+def arguments(folder, output):
+    systems = [f"ours={folder}", f"whole={folder}@1", "truth"]
     settings = ["--num_clips", "3", "--num_frames", "17", "--num_long_clips", "0", "--output_dir", str(output)]
     return ["--systems", *systems, *settings]
 
@@ -55,7 +58,15 @@ def test_the_command_and_going_on(model_folder, tmp_path, here, capsys):
     assert len(again["records"]["truth"]) == 2 and len(again["records"]["ours"]) == 1
 
 
-def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, here, monkeypatch, caplog):
+@pytest.fixture
+def reported(monkeypatch):
+    """What the report would be written from."""
+    calls = []
+    monkeypatch.setattr(run, "write_report", lambda config, suite, results, absent, record: calls.append(results))
+    return calls
+
+
+def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, here, reported, monkeypatch, caplog):
     whole = Worker._measured
 
     def fails(self, index):
@@ -66,12 +77,33 @@ def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, h
     monkeypatch.setattr(Worker, "_measured", fails)
     main(arguments(model_folder, tmp_path))
     assert "ours, clip 1 is left out: 001: it cannot be made" in caplog.text
-    page = (tmp_path / "report.md").read_text()
-    assert "- ours, clip 1: 001: it cannot be made" in page
-    assert json.loads((tmp_path / "report.json").read_text())["summary"]["ours"]["clips"] == 2
+    (found,) = reported
+    assert found["ours"]["broken"] == {1: "001: it cannot be made"} and found["whole"]["broken"] == {}
+    assert [row["index"] for row in found["ours"]["rows"]] == [0, 2]
+    assert left_out(found) == ["ours, clip 1: 001: it cannot be made"]
     monkeypatch.setattr(Worker, "_measured", whole)
     main(arguments(model_folder, tmp_path))
-    assert here[9:] == [("ours", 1)] and "No clip was left out." in (tmp_path / "report.md").read_text()
+    assert here[9:] == [("ours", 1)] and left_out(reported[1]) == []
+
+
+def test_a_folder_of_tracks_and_a_folder_of_videos(model_folder, tmp_path, here, reported):
+    """Inputs are exported, somebody makes videos of them (one is cut off), and both sides are measured by tracker."""
+    suite, inputs, videos = SpriteSuite(), tmp_path / "inputs", tmp_path / "videos"
+    count = ["--num_clips", "4", "--num_frames", "17"]
+    main(["--export_inputs", str(inputs), *count])
+    videos.mkdir()
+    for index in range(4):
+        write_video(list(suite.case(index, 17).truth), videos / f"{index:03d}.mp4", 16)
+    (videos / "002.mp4").write_bytes((videos / "002.mp4").read_bytes()[:2000])
+    systems = ["--systems", f"videos:{videos}", f"ours={model_folder}", "still"]
+    settings = ["--suite", f"folder:{inputs}", "--features", "sprite", "--output_dir", str(tmp_path / "out")]
+    main([*systems, *settings, *count])
+    found = reported[0]
+    assert [row["index"] for row in found["videos"]["rows"]] == [0, 1, 3]
+    assert "002.mp4 is no video that can be read" in found["videos"]["broken"][2]
+    errors = {name: summarize({name: one["rows"]}, None)[name]["values"]["path_error"] for name, one in found.items()}
+    assert errors["videos"]["mean"] < 0.5 * errors["still"]["mean"]
+    assert all(row["pixels"] == [128, 128] for row in found["ours"]["rows"])
 
 
 def test_too_few_clips_are_an_error(model_folder, tmp_path, here, monkeypatch):
