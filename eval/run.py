@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from ardrag.tracking import CoTracker, LucasKanadeTracker
-from eval.config import LONG_FRAMES, EvalConfig
+from eval.config import FEWEST_CLIPS, LONG_FRAMES, EvalConfig
 from eval.measure import Meter
 from eval.metrics.aesthetic import load_scorer
 from eval.metrics.features import SpriteSpace, StandardSpace
@@ -147,15 +147,17 @@ def main(arguments: list[str] | None = None) -> None:
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)
     unusable = check_systems(systems, suite, indices, config.num_frames)
-    make_meter(config, suite)  # a network that cannot be had is told before any long computation
+    shortest = make_meter(config, suite).space.shortest  # a network that cannot be had is told here
+    if config.num_frames < shortest:
+        raise ValueError(f"num_frames: {config.num_frames}; distances between clips need at least {shortest}")
     results: dict[str, Any] = {}
     for system in systems:
         usable = [index for index in indices if index not in unusable[system.name]]
         rows, broken, records = rows_of_system(system, suite, config, usable, record)
         broken |= unusable[system.name]
-        if len(rows) < 2:
+        if len(rows) < FEWEST_CLIPS:
             raise ValueError(
-                f"systems: {system.name}: {len(rows)} clips could be made, at least 2 are needed: {broken}"
+                f"systems: {system.name}: {len(rows)} clips could be made, {FEWEST_CLIPS} are needed: {broken}"
             )
         digest = files_digest(source_folder(system))[:12]
         results[system.name] = {"system": system, "rows": rows, "broken": broken, "records": records, "digest": digest}
