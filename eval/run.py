@@ -93,6 +93,14 @@ class Worker:
         return {**row, "peak_mib": peak_memory(self.config.device)}
 
 
+def with_truth(systems: list[System], suite: Suite, num_frames: int) -> list[System]:
+    """The systems, and the true videos as one more where the suite has them: distances are taken to these."""
+    has_it = any(system.kind == "truth" for system in systems)
+    if has_it or suite.case(0, num_frames).truth is None:
+        return systems
+    return [*systems, System("truth", "truth")]
+
+
 def peak_memory(device: str) -> float:
     """Most memory that this process has held so far, MiB: on the device, or resident for the CPU."""
     if torch.device(device).type == "cuda":
@@ -146,6 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)
+    systems = with_truth(systems, suite, config.num_frames)
     unusable = check_systems(systems, suite, indices, config.num_frames)
     shortest = make_meter(config, suite).space.shortest  # a network that cannot be had is told here
     if config.num_frames < shortest:

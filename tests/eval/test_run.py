@@ -7,7 +7,7 @@ import pytest
 from eval import run
 from eval.config import EvalConfig
 from eval.report import left_out
-from eval.run import Worker, main, make_meter, run_key
+from eval.run import Worker, main, make_meter, run_key, with_truth
 from eval.suites.folder import FolderSuite
 from eval.suites.sprites import SpriteSuite
 from eval.summary import summarize
@@ -112,6 +112,14 @@ def test_too_few_clips_are_an_error(model_folder, tmp_path, here, monkeypatch):
     monkeypatch.setattr(Worker, "_measured", lambda self, index: (_ for _ in ()).throw(ValueError("no")))
     with pytest.raises(ValueError, match="systems: ours: 0 clips could be made, 3 are needed"):
         main(arguments(model_folder, tmp_path))
+
+
+def test_the_truth_is_added_where_there_is_one(tmp_path):
+    ours, true = System("ours", "causal", "x"), System("floor", "truth")
+    assert with_truth([ours], SpriteSuite(), 9) == [ours, System("truth", "truth")]
+    assert with_truth([ours, true], SpriteSuite(), 9) == [ours, true]
+    main(["--export_inputs", str(tmp_path), "--num_clips", "3", "--num_frames", "9"])
+    assert with_truth([ours], FolderSuite(tmp_path), 9) == [ours]
 
 
 def test_clips_too_short_for_the_distances_are_told_first(model_folder, tmp_path, here):
