@@ -1,7 +1,6 @@
 """To and from the Hub: fetching a pipeline, pushing a folder, and what goes wrong there in one sentence each.
 
-Nothing here imports torch. The same code serves those who have this package and, flattened, those who have not
-(`pipelines.remote_code`).
+The same code serves those who have this package and, flattened, those who have not (`pipelines.remote_code`).
 """
 
 from __future__ import annotations
@@ -146,14 +145,16 @@ def link_or_copy(source: str, target: str) -> str:
     return target
 
 
-def open_repository(repo_id: str, private: bool | None = None, repo_type: str = "model") -> str:
-    """Make a repository, or see that it can be written to, before hours are spent on what is to go there.
+def open_repository(repo_id: str, private: bool | None = None, token: str | bool | None = None) -> str:
+    """Make a model's repository, or see that it is there, before time is spent on what is to go there.
+
+    Returns its full name: a name without an owner is the user's own.
 
     Raises:
         ValueError: if the Hub refuses or cannot be reached.
     """
     with clear_errors(f"hub: {repo_id}"):
-        return str(HfApi().create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id)
+        return str(HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id)
 
 
 @contextmanager

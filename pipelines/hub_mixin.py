@@ -15,7 +15,14 @@ from diffusers import ModelMixin, SchedulerMixin
 from ardrag.flow import FewStepScheduler
 from ardrag.transformer import CausalWanTransformer
 from ardrag.version import __version__
-from pipelines.hub import MODEL_INDEX, PIPELINE_FILE, fetch_pipeline, push_folder, warn_of_changes
+from pipelines.hub import (
+    MODEL_INDEX,
+    PIPELINE_FILE,
+    fetch_pipeline,
+    open_repository,
+    push_folder,
+    warn_of_changes,
+)
 
 
 CONFIGS: dict[str, tuple[type[ModelMixin] | type[SchedulerMixin], str]] = {
@@ -88,8 +95,8 @@ class HubMixin:
         folder = Path(save_directory)
         super().save_pretrained(folder, **kwargs)  # type: ignore[misc]
         if push_to_hub:
-            self._complete(folder, repo_id or folder.name)
-            self._push(folder, repo_id or folder.name, private, token, commit_message, create_pr)
+            name = open_repository(repo_id or folder.name, private, token)
+            self._publish(folder, name, token, commit_message, create_pr)
 
     def push_to_hub(
         self,
@@ -110,31 +117,22 @@ class HubMixin:
         Raises:
             ValueError: if the Hub refuses or cannot be reached, with the remedy.
         """
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        name = open_repository(repo_id, private, token)
+        with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, **kwargs)
-            self._complete(folder, repo_id)
-            return self._push(folder, repo_id, private, token, commit_message, create_pr)
+            return self._publish(Path(folder), name, token, commit_message, create_pr)
 
-    def _complete(self, folder: Path, repo_id: str) -> None:
-        """Put beside the weights what a repository has besides: code and card."""
+    def _publish(
+        self, folder: Path, repo_id: str, token: str | bool | None, commit_message: str | None, create_pr: bool
+    ) -> str:
+        """Put code and card beside the weights and upload the folder."""
         try:  # by name: this file also runs where the package is not, and diffusers reports what such a file imports
             repository = import_module("pipelines.repository")
         except ImportError as error:
             raise ValueError("push_to_hub: needs the ardrag package itself; run where it can be imported") from error
         repository.complete_repository(folder, repo_id)
-
-    def _push(
-        self,
-        folder: Path,
-        repo_id: str,
-        private: bool | None,
-        token: str | bool | None,
-        commit_message: str | None,
-        create_pr: bool,
-    ) -> str:
         message = commit_message or f"Upload {type(self).__name__}"
-        return push_folder(folder, repo_id, private=private, token=token, commit_message=message, create_pr=create_pr)
+        return push_folder(folder, repo_id, token=token, commit_message=message, create_pr=create_pr)
 
 
 def check_saved(name: str, folder: Path, class_name: str, skip: Any = ()) -> None:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.hub import link_or_copy, push_folder
+from pipelines.hub import link_or_copy, open_repository, push_folder
 from pipelines.model_card import model_card, read_facts
 from pipelines.record import REPOSITORY
 from pipelines.remote_code import write_code
@@ -72,11 +72,12 @@ def existing(folder: str) -> Path:
 def publish_model(options: argparse.Namespace) -> None:
     """Push a folder with code and card, leaving it as it is here."""
     folder = existing(options.folder)
+    repo_id = open_repository(options.repo_id, options.private or None)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".ardrag-") as parent:
         parcel = Path(parent) / folder.name
         shutil.copytree(folder, parcel, copy_function=link_or_copy)
-        complete_repository(parcel, options.repo_id)
-        print(push_folder(parcel, options.repo_id, private=options.private or None))
+        complete_repository(parcel, repo_id)
+        print(push_folder(parcel, repo_id))
 
 
 def publish_dataset(options: argparse.Namespace) -> None:

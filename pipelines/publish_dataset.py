@@ -9,7 +9,7 @@ from datasets import Dataset, load_from_disk
 from huggingface_hub import DatasetCard
 
 from ardrag.sprites import build_dataset
-from pipelines.hub import clear_errors
+from pipelines.hub import GENERATED, clear_errors
 
 
 SPRITES = """# Sprite World
@@ -64,7 +64,8 @@ def push_dataset(
     with clear_errors(f"hub: {repo_id}"):
         done = data.push_to_hub(repo_id, split=split, private=private)
         card = DatasetCard.load(repo_id)
-        card.text = "\n\n" + text.format(**values)
-        card.data.license = "apache-2.0"
-        card.push_to_hub(repo_id, repo_type="dataset", commit_message="Card")
+        if not card.text.strip() or GENERATED in card.text:  # a card that a person wrote stays
+            card.text = f"\n\n{text.format(**values)}\n{GENERATED}\n"
+            card.data.license = "apache-2.0" if source == "sprites" else card.data.to_dict().get("license")
+            card.push_to_hub(repo_id, repo_type="dataset", commit_message="Card")
     return str(done.repo_url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -19,10 +20,9 @@ SPACE_PARTS = (
     "pipelines",
     "examples",
     "checkpoints/ardrag-tiny",
-    "docs/app",
-    "docs/results",
 )
-"""Files and folders of this repository that make up the Space; the last two are what the README shows and links."""
+"""Files and folders of this repository that make up the Space, besides what the README shows and links."""
+LINKED = re.compile(r"\]\((docs/[^)#]+)\)")
 REQUIRED = ("title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "app_file", "python_version")
 MAX_DESCRIPTION = 60
 
@@ -35,9 +35,10 @@ def space_files(root: Path = REPOSITORY) -> dict[str, int]:
     """
     found = {}
     for part in SPACE_PARTS:
-        place = root / part
-        if not place.exists():
-            raise ValueError(f"space: {place} is missing; run from a whole checkout")
+        if not (root / part).exists():
+            raise ValueError(f"space: {root / part} is missing; run from a whole checkout")
+    linked = LINKED.findall((root / "README.md").read_text(encoding="utf-8"))
+    for place in (root / part for part in dict.fromkeys([*SPACE_PARTS, *linked])):
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
             hidden = any(name.startswith((".", "__pycache__")) for name in path.relative_to(root).parts)
             if path.is_file() and not hidden:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.hub_server import HubProcess, HubServer
+from tests.hub_process import HubProcess
+from tests.hub_server import HubServer
 
 
 SIDE = 32

@@ -11,21 +11,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 
-ROOT = Path(__file__).resolve().parent.parent
 LFS_SUFFIXES = (".safetensors", ".parquet", ".arrow", ".bin", ".png", ".mp4", ".pkl", ".pt")
 TIME = "2026-01-01T00:00:00.000Z"
 
@@ -124,11 +118,11 @@ class HubServer:
         self._http.shutdown()
         self._http.server_close()
 
-    def environment(self, home: Any, token: str | None = "hf_alice") -> dict[str, str]:
+    def environment(self, home: Any, token: str = "hf_alice") -> dict[str, str]:
         """Variables of a process that is to take this for the Hub, with its caches in ``home``."""
         found = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         found |= {"HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        return found | ({"HF_TOKEN": token} if token else {})
+        return found | {"HF_TOKEN": token}
 
     def repository(self, name: str, kind: str = "model") -> Repository:
         return self.repositories[kind, name]
@@ -442,69 +436,3 @@ class Handler(BaseHTTPRequestHandler):
             raise Answer(416, **headers, Content_Range=f"bytes */{len(content)}")
         part = content[start : stop + 1]
         raise Answer(206, part, **headers, Content_Range=f"bytes {start}-{stop}/{len(content)}")
-
-
-WORKER = """
-import contextlib, io, json, os, sys
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # libraries that write to the descriptor itself do not come in between
-for line in sys.stdin:
-    printed, error = io.StringIO(), None
-    with contextlib.redirect_stdout(printed):
-        try:
-            exec(compile(json.loads(line), "<test>", "exec"), {"__name__": "test"})
-        except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
-    print(json.dumps([printed.getvalue(), error]), file=answers, flush=True)
-"""
-
-
-class HubProcess:
-    """A Python process for which a `HubServer` is the Hub: the client reads its address when it is imported.
-
-    Several pieces of code may run in it one after another, so that importing torch and diffusers is paid for once.
-    """
-
-    def __init__(self, hub: HubServer, home: Path, folder: Path, token: str | None = "hf_alice") -> None:
-        variables = {**os.environ, **hub.environment(home, token), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        if token is None:
-            variables.pop("HF_TOKEN", None)
-        self._errors = (home / "stderr.txt").open("w+")
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER],
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-
-    def run(self, code: str) -> str:
-        """What ``code`` prints.
-
-        Raises:
-            RuntimeError: with type and message of what it raised.
-        """
-        self.start(code)
-        assert self._process.stdout is not None
-        answer = self._process.stdout.readline()
-        if not answer:
-            self._errors.seek(0)
-            raise RuntimeError(f"the process is gone: {self._errors.read()[-2000:]}")
-        printed, error = json.loads(answer)
-        if error is not None:
-            raise RuntimeError(error)
-        return printed
-
-    def start(self, code: str) -> None:
-        """Begin ``code`` without waiting for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(textwrap.dedent(code)) + "\n")
-        self._process.stdin.flush()
-
-    def kill(self) -> None:
-        """End the process at once, as a power cut would."""
-        self._process.kill()
-        self._process.wait()
-        self._errors.close()

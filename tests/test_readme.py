@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import HubProcess, HubServer
+from tests.hub_process import HubProcess
+from tests.hub_server import HubServer
 
 
 ROOT = Path(__file__).resolve().parent.parent

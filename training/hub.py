@@ -23,7 +23,7 @@ from pipelines.hub import clear_errors, link_or_copy, open_repository, push_fold
 from pipelines.record import run_record
 from pipelines.repository import complete_repository
 from training.portable_state import pack_state, unpack_state
-from training.runtime import STATE_FOLDER
+from training.runtime import STATE_FOLDER, find_state
 
 
 logger = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ def start_on_hub(config: HubConfig, accelerator: Accelerator, folder: Path) -> N
     """
     if accelerator.is_local_main_process:
         if config.push_to_hub and accelerator.is_main_process:
-            open_repository(config.hub_model_id, config.hub_private or None)
-        if config.resume_from_hub and not (folder / STATE_FOLDER / "step.json").exists():
+            config.hub_model_id = open_repository(config.hub_model_id, config.hub_private or None)
+        if config.resume_from_hub and find_state(folder) is None:
             fetch_state(config.hub_model_id, folder)
     accelerator.wait_for_everyone()
 
@@ -102,7 +102,7 @@ def push_run(config: Any, folder: Path, stage: str, step: int) -> None:
     try:
         parcel = pack_parcel(folder)
         complete_repository(parcel, config.hub_model_id, run_facts(config, stage, step))
-        push_folder(parcel, config.hub_model_id, private=config.hub_private or None, commit_message=f"Step {step}")
+        push_folder(parcel, config.hub_model_id, commit_message=f"Step {step}")
     except ValueError as error:
         if step >= config.steps:
             raise

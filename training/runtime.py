@@ -142,14 +142,19 @@ def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
     accelerator.wait_for_everyone()
 
 
+def find_state(folder: Path) -> Path | None:
+    """Where `save_state` left a whole state in a run folder: the last, or the one before if that was interrupted."""
+    states = (folder / name for name in (STATE_FOLDER, "state.old"))
+    return next((state for state in states if (state / "step.json").exists()), None)
+
+
 def load_state(accelerator: Accelerator, folder: Path) -> int:
     """Restore what `save_state` wrote; returns the step to go on from, 0 where there is nothing to resume."""
-    for name in (STATE_FOLDER, "state.old"):
-        source = folder / name
-        if (source / "step.json").exists():
-            accelerator.load_state(str(source))
-            return int(json.loads((source / "step.json").read_text())["step"])
-    return 0
+    source = find_state(folder)
+    if source is None:
+        return 0
+    accelerator.load_state(str(source))
+    return int(json.loads((source / "step.json").read_text())["step"])
 
 
 @contextmanager

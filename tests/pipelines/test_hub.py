@@ -14,7 +14,8 @@ from huggingface_hub.utils import hf_raise_for_status
 
 from ardrag.version import __version__
 from pipelines.hub import clear_errors, push_folder, transport_error
-from tests.hub_server import Blob, HubProcess, HubServer, Repository, refusal
+from tests.hub_process import HubProcess
+from tests.hub_server import Blob, HubServer, Repository, refusal
 
 
 MAKE = """
@@ -36,7 +37,8 @@ OURS = (
 DIFFUSERS = MAKE + (
     "import importlib.util\nassert importlib.util.find_spec('ardrag') is None\n"
     "from diffusers import DiffusionPipeline\n"
-    "pipe = DiffusionPipeline.from_pretrained({name!r}, custom_pipeline={code!r}, trust_remote_code=True)\n"
+    "options = dict(custom_pipeline='pipeline', trust_remote_code=True, **{options})\n"
+    "pipe = DiffusionPipeline.from_pretrained({name!r}, **options)\n"
     "print(make(pipe))\n{more}"
 )
 
@@ -63,9 +65,10 @@ def fresh(hub, tmp_path):
     """Starts processes with an empty cache."""
     processes = []
 
-    def start(token="hf_alice", home=None):
-        (tmp_path / f"home{len(processes)}").mkdir()
-        processes.append(HubProcess(hub, home or tmp_path / f"home{len(processes)}", tmp_path, token))
+    def start(home="", **more):
+        home = tmp_path / (home or f"home{len(processes)}")
+        home.mkdir(exist_ok=True)
+        processes.append(HubProcess(hub, home, tmp_path, **more))
         return processes[-1]
 
     yield start
@@ -90,20 +93,23 @@ def without_package(code, hub, home, tmp_path, **variables):
     return done.stdout.split(), done.stderr
 
 
-def test_pushed_and_loaded_with_this_package_makes_the_same_pixels(hub, hub_process, pushed):
-    assert hub_process.run(OURS.format(name="alice/tiny", options={})).strip() == pushed
+def test_pushed_and_loaded_with_this_package_makes_the_same_pixels(hub, hub_process, pushed, tagged):
+    assert hub_process.run(OURS.format(name="alice/tiny", options={"revision": "v1"})).strip() == pushed
     files = hub.repository("alice/tiny").files
     weights = {path for path in files if path.endswith(".safetensors")}
     assert {path.split("/")[0] for path in weights} == {"transformer", "vae", "text_encoder", "image_encoder"}
     code = {"pipeline.py", "transformer/ardrag.transformer.py", "scheduler/ardrag.flow.py"}
     assert code | {"README.md", "model_index.json"} < files.keys()
     assert not [path for path in files if Path(path).suffix in (".bin", ".pt", ".pkl")]
-    assert len(hub.repository("alice/tiny").commits) == 2  # the first is the Hub's own
+    assert [commit.title for commit in hub.repository("alice/tiny").commits[1:]] == [
+        "Upload ARDragPipeline",
+        "brighter",
+    ]
 
 
-def test_loaded_without_this_package_makes_the_same_pixels(hub, pushed, tmp_path):
+def test_loaded_without_this_package_makes_the_same_pixels(hub, pushed, tagged, tmp_path):
     saved = f"pipe.save_pretrained({str(tmp_path / 'copy')!r})"
-    code = DIFFUSERS.format(name="alice/tiny", code="pipeline", more=saved)
+    code = DIFFUSERS.format(name="alice/tiny", options={"revision": "v1"}, more=saved)
     printed, errors = without_package(code, hub, tmp_path / "home", tmp_path)
     assert printed == [pushed]
     assert "not found in your environment" not in errors and "Expected types" not in errors
@@ -113,61 +119,43 @@ def test_loaded_without_this_package_makes_the_same_pixels(hub, pushed, tmp_path
 
 
 @pytest.mark.slow
-def test_without_a_network_and_this_package_a_folder_is_loaded(hub, hub_process, pushed, tmp_path):
+def test_without_a_network_and_this_package_a_folder_is_loaded(hub, hub_process, pushed, tagged, tmp_path):
     """diffusers asks the Hub for a repository's code even offline; with the folder in the cache it need not."""
-    place = hub_process.run("from huggingface_hub import snapshot_download; print(snapshot_download('alice/tiny'))")
-    code = DIFFUSERS.format(name=place.strip(), code="pipeline", more="")
+    place = hub_process.run(
+        "from huggingface_hub import snapshot_download; print(snapshot_download('alice/tiny', revision='v1'))"
+    )
+    code = DIFFUSERS.format(name=place.strip(), options={}, more="")
     printed, _ = without_package(code, hub, tmp_path / "home", tmp_path, HF_HUB_OFFLINE="1")
     assert printed == [pushed]
 
 
-def test_a_revision_is_pinned_and_the_cache_is_used(hub, hub_process, pushed):
+@pytest.fixture(scope="module")
+def tagged(hub, hub_process, pushed):
+    """alice/tiny goes on; the tag v1 and the returned commit stay at what was pushed first."""
     first = hub.repository("alice/tiny").refs["main"]
     hub_process.run(
-        """
+        f"""
+        from huggingface_hub import HfApi
         from pipelines import ARDragPipeline
+        HfApi().create_tag("alice/tiny", tag="v1", revision={first!r})
         pipe = ARDragPipeline.from_pretrained("alice/tiny")
         pipe.transformer.proj_out.bias.data += 0.3
         pipe.push_to_hub("alice/tiny", commit_message="brighter")
         """
     )
+    return first
+
+
+def test_a_revision_is_pinned_and_the_cache_is_used(hub, hub_process, pushed, tagged):
     assert hub_process.run(OURS.format(name="alice/tiny", options={})).strip() != pushed
     hub.requests.clear()
-    assert hub_process.run(OURS.format(name="alice/tiny", options={"revision": first})).strip() == pushed
+    for revision in (tagged, "v1"):
+        assert hub_process.run(OURS.format(name="alice/tiny", options={"revision": revision})).strip() == pushed
     assert not [path for _, path in hub.requests if path.startswith("/large/")]  # nothing came over the wire again
-    hub_process.run(
-        f"from huggingface_hub import HfApi\nHfApi().create_tag('alice/tiny', tag='v1', revision={first!r})"
-    )
-    assert hub_process.run(OURS.format(name="alice/tiny", options={"revision": "v1"})).strip() == pushed
 
 
-@pytest.mark.slow
-def test_a_download_that_broke_off_is_completed(hub, fresh, pushed):
-    hub.cut = 1000
-    hub.requests.clear()
-    assert fresh().run(OURS.format(name="alice/tiny", options={"revision": "v1"})).strip() == pushed
-    sent = [path for method, path in hub.requests if method == "GET" and path.startswith("/large/")]
-    assert len(sent) == len(set(sent)) + 1  # the one that was cut came a second time
-
-
-def test_a_header_is_read_without_its_file(hub, hub_process, pushed):
-    hub.ranges.clear()
-    printed = hub_process.run(
-        "from huggingface_hub import HfApi\n"
-        "found = HfApi().parse_safetensors_file_metadata('alice/tiny', 'vae/diffusion_pytorch_model.safetensors')\n"
-        "print(len(found.tensors))"
-    )
-    assert int(printed) > 10 and hub.ranges
-
-
-def test_the_command_takes_a_name_of_the_hub(hub_process, pushed, picture, tmp_path):
-    picture.save(tmp_path / "a.png")
-    arguments = ["--image", str(tmp_path / "a.png"), "--out", str(tmp_path / "a.mp4"), "--model", "alice/tiny"]
-    hub_process.run(f"from pipelines.generate import main\nassert main({arguments!r}) == 0")
-    assert (tmp_path / "a.mp4").stat().st_size > 0
-
-
-def test_offline_the_cache_is_enough(hub, hub_process, pushed):
+def test_offline_the_cache_is_enough(hub, hub_process, pushed, tagged):
+    hub_process.run(OURS.format(name="alice/tiny", options={"revision": "v1"}))
     options = {"revision": "v1", "local_files_only": True}
     hub.requests.clear()
     assert hub_process.run(OURS.format(name="alice/tiny", options=options)).strip() == pushed
@@ -410,3 +398,10 @@ def test_a_card_that_a_person_wrote_stays(hub, hub_process, folder):
     )
     hub_process.run(push)
     assert hub.content(hub.repository("alice/card").files["README.md"]) == b"# Mine"
+
+
+def test_a_name_without_an_owner_is_the_users_own(hub, hub_process, folder):
+    code = f"from pipelines import ARDragPipeline\npipe = ARDragPipeline.from_pretrained({str(folder)!r})\n"
+    hub_process.run(code + "pipe.push_to_hub('mine', private=True)")
+    repository = hub.repository("alice/mine")
+    assert repository.private and b'from_pretrained("alice/mine")' in hub.content(repository.files["README.md"])

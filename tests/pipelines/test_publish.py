@@ -54,7 +54,7 @@ def test_sprite_world_is_pushed_and_loaded(hub, hub_process):
     )
     files = hub.repository("alice/sprites", "dataset").files
     card = hub.content(files["README.md"]).decode()
-    assert "# Sprite World" in card and "license: apache-2.0" in card and "dataset_info:" in card
+    assert "# Sprite World" in card and GENERATED in card and "license: apache-2.0" in card and "dataset_info:" in card
     assert not [path for path in files if path.endswith((".py", ".pkl", ".bin"))]
 
 

@@ -80,14 +80,14 @@ def test_pushed_in_the_middle_and_resumed_elsewhere_is_the_same_run(hub, hub_pro
 
 
 def test_the_repository_of_a_run_loads_and_says_how_it_was_made(hub, hub_process, code):
-    hub_process.run(code("card", steps=2, push_to_hub=True, hub_model_id="alice/card"))
+    hub_process.run(code("card", steps=2, push_to_hub=True, hub_model_id="alice/run-card"))
     printed = hub_process.run(
         "from pipelines import ARDragPipeline\nfrom huggingface_hub import ModelCard\n"
-        "pipe = ARDragPipeline.from_pretrained('alice/card')\nprint(pipe.scheduler.config.num_inference_steps)\n"
-        "print(ModelCard.load('alice/card').text)"
+        "pipe = ARDragPipeline.from_pretrained('alice/run-card')\nprint(pipe.scheduler.config.num_inference_steps)\n"
+        "print(ModelCard.load('alice/run-card').text)"
     )
     assert printed.startswith("2\n") and "| finetune, 2 of 2 steps | `python -m training.finetune" in printed
-    assert 'ARDragPipeline.from_pretrained("alice/card")' in printed
+    assert 'ARDragPipeline.from_pretrained("alice/run-card")' in printed
 
 
 def test_an_adapter_is_pushed_as_diffusers_has_it(hub, hub_process, code, run_inputs):
@@ -115,6 +115,7 @@ def test_an_adapter_is_pushed_as_diffusers_has_it(hub, hub_process, code, run_in
     assert "model_index.json" not in hub.repository("alice/lora").files
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_does_not_stop_the_run_but_its_end_says_so(hub, hub_process, code, tmp_path):
     def refuse(method, path):
         if "/preupload/" in path:
@@ -144,6 +145,7 @@ def test_what_the_hub_refuses_is_known_before_the_first_step(hub_process, code, 
     assert not (tmp_path / "early" / "log.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_new_repository_is_begun_at_the_beginning(hub_process, code):
     options = {"push_to_hub": True, "resume_from_hub": True, "hub_model_id": "alice/new", "steps": 1}
     assert "alice/new has no state yet" in hub_process.run(code("new", **options))
