@@ -94,7 +94,9 @@ class SpriteAestheticReward:
         self.batch_size, self.temporal_factor = batch_size, temporal_factor
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path = BUNDLED_SCORER) -> SpriteAestheticReward:
+    def from_pretrained(
+        cls, folder: str | Path = BUNDLED_SCORER, device: torch.device | str = "cpu"
+    ) -> SpriteAestheticReward:
         """Load a scorer, by default the bundled one.
 
         Raises:
@@ -102,7 +104,7 @@ class SpriteAestheticReward:
         """
         if not (Path(folder) / "config.json").is_file():
             raise ValueError(f"aesthetic: {folder} holds no scorer; make one with python -m training.train_aesthetic")
-        return cls(SpriteAesthetic.from_pretrained(folder))
+        return cls(SpriteAesthetic.from_pretrained(folder), device)
 
     @torch.no_grad()
     def score_frames(self, frames: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+FEWEST_CLIPS = 3
 QUICK_CLIPS = 24
 LONG_CLIPS = 40
 LONG_FRAMES = 81
 SPACES = ("auto", "sprite", "standard")
-TRACKERS = ("lucas-kanade", "cotracker")
+TRACKERS = ("lucas-kanade", "patch", "cotracker")
 
 
 @dataclass
@@ -45,7 +46,7 @@ class EvalConfig:
     amt: str | None = field(
         default=None, metadata={"help": "hub, or the file amt-s.pth: adds VBench's motion smoothness."}
     )
-    tracker: str = field(default="lucas-kanade", metadata={"help": "lucas-kanade or cotracker (CC-BY-NC)."})
+    tracker: str = field(default="lucas-kanade", metadata={"help": "lucas-kanade, patch or cotracker (CC-BY-NC)."})
     workers: int = field(default=2, metadata={"help": "Processes, each with one thread."})
     device: str = field(default="cpu", metadata={"help": "Where models run: cpu, cuda."})
     runs: str = field(default="runs", metadata={"help": "Folder of the run folders that all refers to."})
@@ -57,8 +58,8 @@ class EvalConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.num_clips is not None and self.num_clips < 2:
-            raise ValueError(f"num_clips: {self.num_clips} is too few; intervals and distances need at least 2")
+        if self.num_clips is not None and self.num_clips < FEWEST_CLIPS:
+            raise ValueError(f"num_clips: {self.num_clips} is too few; distances need at least {FEWEST_CLIPS}")
         if self.num_frames < 5 or self.num_frames % 4 != 1:
             raise ValueError(f"num_frames: {self.num_frames} is not 4k + 1; use 33, or 17 for a quick look")
         if self.workers < 1 or self.seed < 0 or (self.num_long_clips or 0) < 0:
@@ -71,11 +72,13 @@ class EvalConfig:
         """How many clips are evaluated of a suite of ``available``.
 
         Raises:
-            ValueError: if the suite has fewer than asked for, or fewer than two.
+            ValueError: if the suite has fewer than asked for, or fewer than three.
         """
         wanted = self.num_clips or (min(QUICK_CLIPS, available) if self.quick else available)
-        if not 2 <= wanted <= available:
-            raise ValueError(f"num_clips: {wanted} of a suite that has {available}; use 2 to {available}")
+        if not FEWEST_CLIPS <= wanted <= available:
+            raise ValueError(
+                f"num_clips: {wanted} of a suite that has {available}; at least {FEWEST_CLIPS} must be there"
+            )
         return wanted
 
     @property

@@ -4,10 +4,10 @@
     python -m eval.latency --threads 1 --latents 4 --rounds 1     # a quick look
 
 Clocks run from a call to uint8 pixels in host memory. In every round our session, the same model in chunks of three
-latents and all at once, diffusers' `WanImageToVideoPipeline` on a random model of the same size (as it is, and with
-our VAE convolutions), and both VAE decoders take turns, so that a busy machine slows all of them alike. The cache
-pass, the heat-map encode and the decode are all inside our numbers. Round 0 warms up and is not
-counted.
+latents and all at once, diffusers' `AnyFlowFARPipeline` and `WanImageToVideoPipeline` on random models of the same
+size (the latter as it is, and with our VAE convolutions), and both VAE decoders take turns, so that a busy machine
+slows all of them alike. The cache pass, the heat-map encode and the decode are all inside our numbers. Round 0 warms
+up and is not counted.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, WanImageToVideoPipeline
+from diffusers import AnyFlowFARPipeline, AutoencoderKLWan, WanImageToVideoPipeline
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -36,7 +37,7 @@ from eval.latency_rivals import chunked, time_control
 from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
 from eval.record import run_record, write_json, write_text
 from eval.statistics import spread
-from eval.wan_baseline import parameters_in_millions, wan_pipeline
+from eval.wan_baseline import anyflow_pipeline, chunk_partition, parameters_in_millions, wan_pipeline
 from pipelines import ARDragPipeline, Session
 from pipelines.bidirectional import generate_bidirectional
 
@@ -95,6 +96,7 @@ class Subject:
     chunked: ARDragPipeline
     """The same with chunks of three latents."""
     baselines: dict[str, WanImageToVideoPipeline]
+    anyflow: AnyFlowFARPipeline
     image: Image.Image
     prompt: str
     latents: Tensor
@@ -119,7 +121,9 @@ def make_subject(pipeline: ARDragPipeline, config: LatencyConfig) -> Subject:
     shape = (1, pipeline.vae.config.z_dim, count, image.height // factor, image.width // factor)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     baselines = {"diffusers": wan_pipeline(pipeline, folded=False), "diffusers_folded": wan_pipeline(pipeline, True)}
-    return Subject(pipeline, chunked(pipeline), baselines, image, clip.caption, latents, config)
+    return Subject(
+        pipeline, chunked(pipeline), baselines, anyflow_pipeline(pipeline), image, clip.caption, latents, config
+    )
 
 
 def pointer(latent: int) -> list[tuple[float, float]]:
@@ -195,6 +199,22 @@ def time_baseline(subject: Subject, name: str) -> Samples:
     }
 
 
+def time_anyflow(subject: Subject) -> Samples:
+    """Seconds of a whole clip by diffusers' causal pipeline, which shows nothing before; picture and prompt new."""
+    config = subject.config
+    picture = torch.from_numpy(np.array(subject.image)).permute(2, 0, 1)[None, None].float() / 255
+    run = {
+        "prompt": subject.prompt,
+        "video": picture,
+        "height": subject.image.height,
+        "width": subject.image.width,
+        "num_frames": config.num_frames,
+        "num_inference_steps": config.steps,
+        "chunk_partition": chunk_partition(subject.latents.shape[2]),
+    }
+    return {"anyflow_cold": [seconds_of(lambda: subject.anyflow(**run, generator=torch.Generator().manual_seed(0)))]}
+
+
 def time_rivals(subject: Subject, encoded: bool, window: int) -> Samples:
     """Seconds to the first generated pixels, and from a control to its pixels, in chunks of three and all at once.
 
@@ -241,6 +261,7 @@ def one_round(subject: Subject) -> Samples:
     first, generated = time_start(ready.fork, encoded)
     samples |= {"first_frame_cached": [first], "first_generated_cached": [generated]}
     samples |= time_steady(ready, subject.config.latents, window)
+    samples |= time_anyflow(subject)
     samples |= time_rivals(subject, encoded, window)
     samples |= time_baseline(subject, "diffusers_folded")
     count = subject.latents.shape[2]

@@ -18,6 +18,7 @@ FIRST = {
     "first_generated_cached": "first generated latent on screen, encoded before",
     "chunk_cold": f"the same model in chunks of {CHUNK} latents, first generated pixels, all new",
     "bidirectional_cold": "the same model all at once, first picture = whole clip, all new",
+    "anyflow_cold": "`AnyFlowFARPipeline`, chunks of 3, first picture = whole clip, all new",
     "diffusers_cold": "`WanImageToVideoPipeline`, first picture = whole clip",
     "diffusers_cached": "the same, prompt encoded before",
     "diffusers_folded_cold": "the same with our VAE convolutions, prompt new",
@@ -99,7 +100,8 @@ def _introduction(results: dict[str, Any]) -> list[str]:
         f"diffusers' pipeline on a random bidirectional model of the same layers and widths "
         f"({model['baseline_millions']} M), the same encoders and VAE weights, {settings['steps']} steps, guidance "
         f"1, {settings['num_frames']} frames; it shows nothing before the whole clip is done, and encodes its picture "
-        "in every call.",
+        "in every call. `AnyFlowFARPipeline` is causal, of the same layers and widths, with a picture but without "
+        "control; on a CPU its attention runs uncompiled.",
         "",
         f"Times in milliseconds, median (95th percentile), over {settings['rounds']} rounds in which all take turns, "
         "after one that warms up; from the call to pixels in host memory.",

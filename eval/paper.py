@@ -31,3 +31,15 @@ TABLE_2 = {
     "w/o Self-Rollout": (0.44, 38.13, 353.75, 3.38, 0.9904, 4.02),
 }
 PAPER = {name: dict(zip(COLUMNS, row, strict=True)) for name, row in {**TABLE_1, **TABLE_2}.items()}
+ROW_NOTES = {
+    "w/o RL": "before stage 3",
+    "w/o Self-Rollout": "the same distillation, but the prediction of the exit step becomes history",
+    "Self-Forcing": "as that, in chunks of three latents",
+    "initial model": "the causal start before distillation; the paper's is Wan2.1 before any adaptation, many steps",
+    "teacher model": "bidirectional, the whole clip at once",
+    "tracks of another clip": "the control: AR-Drag driven by wrong tracks, measured against the right ones",
+    "still picture": "the given picture, repeated",
+    "VAE": "the true video through the VAE: no model on these latents can beat it",
+    "truth": "the true video: the floor of each measure",
+}
+"""What our rows are where the name alone does not say it."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.config import FEWEST_CLIPS
 from eval.suites.case import Suite
 from eval.systems import System, source_folder
 from eval.videos import Probe, probe
@@ -79,8 +80,8 @@ def _check_videos(
 
 
 def _refuse_many(system: System, problems: dict[int, str], count: int) -> None:
-    """Raises ValueError if more than single files are wrong, or fewer than two are left."""
-    if len(problems) > max(1, int(TOLERATED_SHARE * count)) or count - len(problems) < 2:
+    """Raises ValueError if more than single files are wrong, or too few are left."""
+    if len(problems) > max(1, int(TOLERATED_SHARE * count)) or count - len(problems) < FEWEST_CLIPS:
         listed = list(problems.values())
         more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
         told = "; ".join(listed[:SHOWN])

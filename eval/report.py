@@ -14,6 +14,7 @@ from eval.config import LONG_FRAMES, EvalConfig
 from eval.document import Document
 from eval.figures import contact_sheet, drawn, error_over_time, latency_quality, side_by_side
 from eval.metrics.features import SpriteSpace, StandardSpace
+from eval.paper import ROW_NOTES
 from eval.record import record_lines, write_json, write_text
 from eval.report_tables import (
     beside_the_paper,
@@ -100,31 +101,17 @@ def _page(
     target: Path,
 ) -> Document:
     systems: dict[str, System] = {name: found["system"] for name, found in results.items()}
-    shown = {name: summary[name] for name, system in systems.items() if system.kind not in REFERENCES}
-    shown = shown or summary
+    competing = {name: summary[name] for name, system in systems.items() if system.kind not in REFERENCES}
+    shown = competing or summary
     suffix = "-sprite" if _is_sprite_space(config, suite) else ""
     page = Document(config.title or f"Evaluation on {suite.name}")
     page.text(_introduction(config, suite, summary))
-    page.heading("Main table")
-    page.table(*main_table(summary, suffix))
-    for name, system in systems.items():
-        ratio = control_ratio(results[name]["rows"], results[next(iter(shown))]["rows"])
-        if system.kind == "shuffled" and ratio is not None:
-            page.text(f"{name} is {cell(ratio)} times as far off the path as {next(iter(shown))}.")
-    if absent:
-        page.text(f"Rows of the paper's tables that are absent here, for want of a model: {', '.join(absent)}.")
-    page.heading("Beside the paper")
-    page.text(
-        "The paper's models have 1.3 billion parameters and more, its clips are not published, and its networks look "
-        "at photographs: a number of theirs and a number of ours measure different things. What can be compared is "
-        "which of two rows is ahead."
-    )
-    page.table(*beside_the_paper(shown, suffix))
+    _main_part(page, results, summary, next(iter(shown)), suffix, absent)
+    _paper_part(page, shown, suffix)
     page.heading("All metrics")
     page.table(*metric_table(summary))
-    first = next(iter(summary))
     if len(summary) > 1:
-        page.heading(f"Differences to {first}, clip by clip")
+        page.heading(f"Differences to {next(iter(summary))}, clip by clip")
         page.text("Positive: larger. With 95 % interval and the p-value of a sign-flip test, not corrected for many.")
         page.table(*difference_table(summary))
     page.heading("Speed")
@@ -134,15 +121,47 @@ def _page(
     page.heading("Error over time")
     error_over_time(shown, _beside(target, "_drift.png"))
     page.picture(_beside(target, "_drift.png").name, "path error and identity over latents", plot=True)
+    page.text(f"Dashed, and beyond the short clips: clips of {LONG_FRAMES} frames, which are other clips.")
     page.table(*curve_table(shown))
     page.heading("By category")
     page.table(*category_table(shown))
     _clips(page, config, suite, results, shown, target)
     page.heading("Left out")
-    page.items(_left_out(results) or ["No clip was left out."])
+    page.items(left_out(results) or ["No clip was left out."])
     page.heading("What is measured")
     page.items(definitions(suffix))
     return page
+
+
+def _main_part(
+    page: Document, results: Results, summary: dict[str, Any], first: str, suffix: str, absent: Sequence[str]
+) -> None:
+    """The main table, what its rows are, and which rows are not there."""
+    page.heading("Main table")
+    page.table(*main_table(summary, suffix))
+    for name, found in results.items():
+        ratio = control_ratio(found["rows"], results[first]["rows"])
+        if found["system"].kind == "shuffled" and ratio is not None:
+            page.text(f"{name} is {cell(ratio)} times as far off the path as {first}.")
+    notes = [f"**{name}**: {ROW_NOTES[name]}" for name in summary if name in ROW_NOTES]
+    if notes:
+        page.items(notes)
+    if absent:
+        page.text(f"Rows of the paper's tables that are absent here, for want of a model: {', '.join(absent)}.")
+
+
+def _paper_part(page: Document, shown: dict[str, Any], suffix: str) -> None:
+    """Our numbers and the paper's, side by side and apart."""
+    header, rows = beside_the_paper(shown, suffix)
+    if not rows:
+        return
+    page.heading("Beside the paper")
+    page.text(
+        "The paper's models have 1.3 billion parameters and more, its clips are not published, and its networks look "
+        "at photographs: a number of theirs and a number of ours measure different things. What can be compared is "
+        "which of two rows is ahead."
+    )
+    page.table(header, rows)
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -169,7 +188,8 @@ def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> 
     )
 
 
-def _left_out(results: Results) -> list[str]:
+def left_out(results: Results) -> list[str]:
+    """What the report must say of clips that were skipped, and of tracks that a reader left out."""
     lines = [
         f"{name}, clip {index}: {why}" for name, found in results.items() for index, why in found["broken"].items()
     ]

@@ -17,7 +17,10 @@ from eval.suites.case import list_digest
 
 Row = dict[str, Any]
 MODEL_FILES = (".json", ".safetensors", ".model", ".txt")
-UNMEASURED = ("run", "report", "report_tables", "document", "figures", "summary", "paper", "rows", "record")
+UNMEASURED = (
+    *("run", "config", "preflight", "rows", "record", "statistics"),
+    *("summary", "columns", "paper", "report", "report_tables", "document", "figures"),
+)
 """Files of this package that a clip's numbers do not depend on."""
 
 

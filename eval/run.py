@@ -23,8 +23,9 @@ import torch
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ardrag.tracking import CoTracker, LucasKanadeTracker
-from eval.config import LONG_FRAMES, EvalConfig
+from ardrag.patch_tracking import PatchTracker
+from ardrag.tracking import CoTracker, LucasKanadeTracker, PointTracker
+from eval.config import FEWEST_CLIPS, LONG_FRAMES, EvalConfig
 from eval.measure import Meter
 from eval.metrics.aesthetic import load_scorer
 from eval.metrics.features import SpriteSpace, StandardSpace
@@ -52,9 +53,16 @@ def make_meter(config: EvalConfig, suite: Suite) -> Meter:
     return Meter(
         space=SpriteSpace() if sprite else StandardSpace(config.inception, config.i3d, config.device),
         scorer=load_scorer(config.aesthetic_head, config.device),
-        tracker=LucasKanadeTracker() if config.tracker == "lucas-kanade" else CoTracker(device=config.device),
+        tracker=make_tracker(config),
         interpolate=load_amt(None if config.amt == "hub" else config.amt, config.device) if config.amt else None,
     )
+
+
+def make_tracker(config: EvalConfig) -> PointTracker:
+    """The tracker that the settings name."""
+    if config.tracker == "cotracker":
+        return CoTracker(device=config.device)
+    return PatchTracker() if config.tracker == "patch" else LucasKanadeTracker()
 
 
 def run_key(system: System, suite: Suite, config: EvalConfig) -> str:
@@ -91,6 +99,14 @@ class Worker:
             long = self.make(longer, seed)
             row["long"] = self.meter.follow(long.case, long.frames)
         return {**row, "peak_mib": peak_memory(self.config.device)}
+
+
+def with_truth(systems: list[System], suite: Suite, num_frames: int) -> list[System]:
+    """The systems, and the true videos as one more where the suite has them: distances are taken to these."""
+    has_it = any(system.kind == "truth" for system in systems)
+    if has_it or suite.case(0, num_frames).truth is None:
+        return systems
+    return [*systems, System("truth", "truth")]
 
 
 def peak_memory(device: str) -> float:
@@ -146,16 +162,19 @@ def main(arguments: list[str] | None = None) -> None:
         return
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)
+    systems = with_truth(systems, suite, config.num_frames)
     unusable = check_systems(systems, suite, indices, config.num_frames)
-    make_meter(config, suite)  # a network that cannot be had is told before any long computation
+    shortest = make_meter(config, suite).space.shortest  # a network that cannot be had is told here
+    if config.num_frames < shortest:
+        raise ValueError(f"num_frames: {config.num_frames}; distances between clips need at least {shortest}")
     results: dict[str, Any] = {}
     for system in systems:
         usable = [index for index in indices if index not in unusable[system.name]]
         rows, broken, records = rows_of_system(system, suite, config, usable, record)
         broken |= unusable[system.name]
-        if len(rows) < 2:
+        if len(rows) < FEWEST_CLIPS:
             raise ValueError(
-                f"systems: {system.name}: {len(rows)} clips could be made, at least 2 are needed: {broken}"
+                f"systems: {system.name}: {len(rows)} clips could be made, {FEWEST_CLIPS} are needed: {broken}"
             )
         digest = files_digest(source_folder(system))[:12]
         results[system.name] = {"system": system, "rows": rows, "broken": broken, "records": records, "digest": digest}

@@ -1,4 +1,8 @@
-"""The yardstick of the speed benchmark: diffusers' `WanImageToVideoPipeline` on a random model of the same size."""
+"""The yardsticks of the speed benchmark: two pipelines of diffusers on random models of the same size.
+
+`WanImageToVideoPipeline` is bidirectional; `AnyFlowFARPipeline` is causal, in chunks of three latents against a cache,
+but hands out nothing before the clip is done.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AnyFlowFARPipeline,
+    AnyFlowFARTransformer3DModel,
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     WanImageToVideoPipeline,
     WanTransformer3DModel,
 )
+from diffusers.schedulers.scheduling_flow_map_euler_discrete import FlowMapEulerDiscreteScheduler
 
 from ardrag.streaming_vae import fold_causal_convs
 from pipelines import ARDragPipeline
@@ -75,6 +82,41 @@ def wan_pipeline(pipeline: ARDragPipeline, folded: bool) -> WanImageToVideoPipel
     )
     baseline.set_progress_bar_config(disable=True)
     return baseline
+
+
+def anyflow_pipeline(pipeline: ARDragPipeline, seed: int = 0) -> AnyFlowFARPipeline:
+    """diffusers' causal pipeline around the same text encoder and VAE weights, with a random model of the same size.
+
+    It has no picture tokens and no control; the first frame is given as a video of one frame. Frames beyond its three
+    newest chunks are seen in patches twice as large.
+    """
+    config = pipeline.transformer.config
+    shared = {name: config[name] for name in SHARED_FIELDS if name not in ("out_channels", "qk_norm", "image_dim")}
+    shared.pop("added_kv_proj_dim")
+    frames, rows, columns = config["patch_size"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AnyFlowFARTransformer3DModel(
+            in_channels=pipeline.vae.config.z_dim,
+            out_channels=pipeline.vae.config.z_dim,
+            compressed_patch_size=[frames, 2 * rows, 2 * columns],
+            **shared,
+        )
+    baseline = AnyFlowFARPipeline(
+        tokenizer=pipeline.tokenizer,
+        text_encoder=pipeline.text_encoder,
+        transformer=model.to(pipeline.transformer.device).eval(),
+        vae=unfolded_vae(pipeline.vae),
+        scheduler=FlowMapEulerDiscreteScheduler(shift=pipeline.scheduler.config.shift),
+    )
+    baseline.set_progress_bar_config(disable=True)
+    return baseline
+
+
+def chunk_partition(num_latents: int, chunk: int = 3) -> list[int]:
+    """Chunks as AnyFlow's checkpoints take them: one latent, then ``chunk`` at a time, then the rest."""
+    whole, rest = divmod(num_latents - 1, chunk)
+    return [1, *[chunk] * whole, *([rest] if rest else [])]
 
 
 def parameters_in_millions(model: Any) -> float:

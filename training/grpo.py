@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,23 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ardrag.conditioning import Conditions
 from ardrag.flow import KERNELS
 from ardrag.rewards import Reward, combine
-from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from ardrag.tracks import Tracks
+from ardrag.rollout import seeded_generator
+from ardrag.streaming_vae import fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
-from pipelines.clip_inputs import clip_inputs
-from pipelines.video import to_frames
 from training.config import config_lines, parse_config
-from training.hub import HubConfig, push_run, start_on_hub
+from training.group_rollout import Collected, collect
+from training.grpo_config import GrpoConfig
+from training.hub import push_run, start_on_hub
 from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
-from training.prompts import Prompt, load_prompts
-from training.reward_runner import build_rewards, score
+from training.prompts import DrawPrompt, load_prompts
+from training.reward_runner import build_rewards, score_all
+from training.rl_page import draw_page, save_ratios
 from training.runtime import (
     Learner,
     RunLog,
@@ -54,136 +51,13 @@ from training.runtime import (
     save_trained,
     step_generator,
 )
-from training.self_rollout import SelfRollout, chunk_edges, replay_velocity, self_rollout
+from training.self_rollout import replay_velocity
 from training.validation import validation_sheet
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class GrpoConfig(HubConfig):
-    """Configuration of stage 3."""
-
-    output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
-    init_from: str = field(metadata={"help": "Pipeline of the distilled student; also the reference."})
-    prompts: str = field(default="sprites", metadata={"help": "sprites, or a dataset with image, caption, tracks."})
-    num_latents: int = field(default=9, metadata={"help": "Latent frames per clip."})
-    group_size: int = field(default=8, metadata={"help": "Videos per prompt."})
-    mode: str = field(
-        default="ode_sde",
-        metadata={"help": "ode_sde: only the chosen step is stochastic (the paper); crn: all are, alike but one."},
-    )
-    kernel: str = field(default="cps", metadata={"help": "Transition kernel: cps, or eq4 (the paper's, literally)."})
-    eta: float = field(default=0.7, metadata={"help": "Stochasticity; for eq4 its noise level, at most 0.3."})
-    share_initial_noise: bool = field(default=True, metadata={"help": "The group starts from the same noise."})
-    credit: float = field(default=0.0, metadata={"help": "Discount of later rewards; 0 is the paper."})
-    rewards: list[str] = field(
-        default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, aesthetic, sprite_aesthetic."}
-    )
-    reward_order: str = field(
-        default="sum_then_normalize", metadata={"help": "sum_then_normalize (Eq. 12-13) or normalize_then_sum."}
-    )
-    tracker: str = field(default="lucas_kanade", metadata={"help": "lucas_kanade, cotracker or cotracker_online."})
-    tracker_checkpoint: str = field(default="", metadata={"help": "Local weights of CoTracker."})
-    aesthetic_head: str = field(default="", metadata={"help": "Local weights of LAION's head, or folder of a scorer."})
-    reward_attempts: int = field(default=3, metadata={"help": "Tries of a reward that fails before the run stops."})
-    shuffle_advantages: bool = field(default=False, metadata={"help": "Control: advantages go to random members."})
-    steps: int = field(default=300, metadata={"help": "Rollouts."})
-    updates: int = field(default=1, metadata={"help": "Updates per rollout."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Prompts per update and process."})
-    clip: float = field(default=1e-4, metadata={"help": "Clip range of the ratio."})
-    beta: float = field(default=0.004, metadata={"help": "Weight of the divergence from the reference."})
-    history_gradient: bool = field(default=False, metadata={"help": "Gradient also through what reads the history."})
-    learning_rate: float = field(default=1e-5, metadata={"help": "AdamW."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
-    ema_decay: float = field(default=0.97, metadata={"help": "Decay of the averaged weights."})
-    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
-    mixed_precision: str = field(default="no", metadata={"help": "bf16 runs replays in half precision."})
-    seed: int = field(default=0, metadata={"help": "Seed of prompts and noise."})
-    log_every: int = field(default=1, metadata={"help": "Steps between log rows."})
-    save_every: int = field(default=50, metadata={"help": "Steps between saved states, pipelines and sheets."})
-    validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mode not in ("ode_sde", "crn"):
-            raise ValueError(f"mode: {self.mode!r} is unknown; use ode_sde or crn")
-        if self.kernel not in KERNELS:
-            raise ValueError(f"kernel: {self.kernel!r} is unknown; use {' or '.join(KERNELS)}")
-        if not 0 < self.eta <= 1:
-            raise ValueError(f"eta: {self.eta} is outside (0, 1]; without noise there is nothing to learn from")
-        if self.group_size < 2:
-            raise ValueError(f"group_size: {self.group_size} is no group; use 4 to 16")
-
-
-class GroupNoise:
-    """Noise of a group: what is shared is the same in all members, what is a member's own is not.
-
-    ``script`` says for each draw, in order, whether it is shared.
-    """
-
-    def __init__(self, group_size: int, seed: Sequence[int], script: Sequence[bool], device: torch.device) -> None:
-        self._shared = GeneratorNoise([seeded_generator(*seed, 0) for _ in range(group_size)], device, torch.float32)
-        own = [seeded_generator(*seed, 1 + member) for member in range(group_size)]
-        self._own = GeneratorNoise(own, device, torch.float32)
-        self._script = list(script)
-
-    def __call__(self, shape: Sequence[int]) -> Tensor:
-        """The next draw."""
-        return (self._shared if self._script.pop(0) else self._own)(shape)
-
-
-def noise_script(config: GrpoConfig, num_steps: int, chosen: Sequence[int]) -> list[bool]:
-    """Which draws of a rollout the group shares: per chunk the initial noise, then one for each stochastic step."""
-    script = []
-    for step in chosen:
-        script.append(config.share_initial_noise)
-        script += [False] if config.mode == "ode_sde" else [k != step for k in range(num_steps - 1)]
-    return script
-
-
-@dataclass(frozen=True)
-class Collected:
-    """A group on its way through an update."""
-
-    conditions: Conditions
-    rollout: SelfRollout
-    videos: Tensor
-    tracks: Tracks
-
-
-@torch.no_grad()
-def collect(pipeline: ARDragPipeline, prompt: Prompt, config: GrpoConfig, seed: Sequence[int]) -> Collected:
-    """Roll out a group of videos of one prompt; everything random is a function of ``seed``."""
-    size, device = config.group_size, pipeline.transformer.device
-    frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
-    fill = GeneratorNoise([seeded_generator(*seed, 2**20)], device, torch.float32)
-    picture = Image.fromarray(prompt.image)
-    one, reference = clip_inputs(pipeline, picture, prompt.caption, prompt.tracks, frames, fill)
-    conditions = one.repeated(size)
-    scheduler = pipeline.scheduler
-    given = reference.expand(size, -1, -1, -1, -1) if scheduler.config.first_frame == "encode" else None
-    chunks = chunk_edges(config.num_latents, pipeline.transformer.config.chunk_frames, given is not None)
-    num_steps = len(scheduler.sigmas) - 1
-    chosen = torch.randint(num_steps - 1, (len(chunks),), generator=seeded_generator(*seed, 2**21)).tolist()
-    noise = GroupNoise(size, seed, noise_script(config, num_steps, chosen), device)
-    selective = config.mode == "ode_sde"
-    rollout = self_rollout(
-        pipeline.transformer,
-        conditions,
-        scheduler.sigmas,
-        config.eta,
-        noise,
-        given,
-        chosen,
-        selective=selective,
-        kernel=KERNELS[config.kernel],
-    )
-    decoded = StreamingVAE(pipeline.vae).decode(rollout.latents)  # [G, 3, T, H, W] in -1..1
-    videos = torch.from_numpy(to_frames(decoded)).movedim(-1, 2)
-    return Collected(conditions, rollout, videos, prompt.tracks)
+Judged = tuple[Collected, Tensor, Tensor]
+"""A group with its advantages and mask, both ``[G, F]``."""
 
 
 def moments(
@@ -229,13 +103,11 @@ def judge(
     rewards: dict[str, Reward], weights: dict[str, float], group: Collected, config: GrpoConfig, seed: Sequence[int]
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Advantages ``[G, F]``, mask ``[G, F]`` and metrics of a group; a reward that keeps failing stops the run."""
-    found = {
-        name: score(name, reward, group.videos, group.tracks, config.reward_attempts, Path(config.output_dir))
-        for name, reward in rewards.items()
-    }
+    folder = Path(config.output_dir)
+    found = score_all(rewards, group.videos, group.tracks, config.reward_attempts, folder)
     total = torch.from_numpy(combine(found, weights, config.reward_order))  # type: ignore[arg-type]
     generated = torch.tensor([step >= 0 for step in group.rollout.exit_steps])
-    values, informative = group_advantages(total, config.credit)
+    values, informative = group_advantages(total, config.credit, eps=config.spread_floor)
     if config.shuffle_advantages:
         values = values[torch.randperm(len(values), generator=seeded_generator(*seed, 2**22))]
     counted = informative & generated
@@ -245,8 +117,27 @@ def judge(
     return values.float(), counted.expand(len(values), -1), metrics
 
 
+def gather(
+    pipeline: ARDragPipeline,
+    draw: DrawPrompt,
+    judges: tuple[dict[str, Reward], dict[str, float]],
+    config: GrpoConfig,
+    seeds: Sequence[Sequence[int]],
+) -> tuple[list[Judged], dict[str, float]]:
+    """A group for each of ``seeds``, rolled out and judged, and the means of their metrics."""
+    groups: list[Judged] = []
+    found = []
+    for seed in seeds:
+        group = collect(pipeline, draw(step_generator(*seed)), config, seed)
+        advantages, mask, metrics = judge(*judges, group, config, seed)
+        device = group.rollout.latents.device
+        groups.append((group, advantages.to(device), mask.to(device)))
+        found.append(metrics)
+    return groups, {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
 def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: RunLog, step: int) -> None:
-    """Save the pipeline (or the adapter) with averaged weights, draw the sheet and the curves."""
+    """Save the pipeline (or the adapter) with averaged weights, draw sheet, curves and page."""
     folder = Path(config.output_dir)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     with averaged(ema, trained):
@@ -255,6 +146,7 @@ def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: Run
             error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
     log.plot()
+    draw_page(folder, config.clip)
 
 
 def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
@@ -273,41 +165,81 @@ def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
     return reference
 
 
+def agreement(trained: Sequence[nn.Parameter], optimizer: Any) -> float:
+    """Cosine between the gradient and what AdamW remembers of those before it: how much of it is more than noise.
+
+    Where a small share ``s`` of a gradient's square is common to all, it is about ``4 s`` (momentum 0.9).
+    """
+    pairs = [(p.grad, optimizer.state[p]["exp_avg"]) for p in trained if p.grad is not None and p in optimizer.state]
+    dot, now, before = (
+        sum(float((a * b).sum()) for a, b in group)
+        for group in (pairs, [(g, g) for g, _ in pairs], [(m, m) for _, m in pairs])
+    )
+    return dot / max((now * before) ** 0.5, 1e-30)
+
+
 def update(
     accelerator: Accelerator,
     policy: nn.Module,
     optimizer: Any,
     pipeline: ARDragPipeline,
     reference: Reference,
-    groups: list[tuple[Collected, Tensor, Tensor]],
+    groups: Sequence[Judged],
     trained: list[nn.Parameter],
     config: GrpoConfig,
     step: int,
-) -> dict[str, float]:
-    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction."""
+) -> tuple[dict[str, float], list[Tensor]]:
+    """One or more updates on the same rollouts; the ratio is 1 at the first, by construction.
+
+    Returns the metrics of the last update, and the log-probabilities ``[G, F]`` of each group before the first.
+    """
     old: list[Tensor] = []
     metrics: dict[str, float] = {}
     sigmas = pipeline.scheduler.sigmas
+    restrained = config.beta or config.beta_elsewhere
     with accelerator.autocast():
-        before = reference_means(reference, sigmas, [group for group, _, _ in groups], config) if config.beta else []
+        before = reference_means(reference, sigmas, [group for group, _, _ in groups], config) if restrained else []
     for _ in range(config.updates):
         for i, (group, advantages, mask) in enumerate(groups):
             with accelerator.accumulate(policy), accelerator.autocast():
                 mean, std = moments(policy, pipeline.transformer, sigmas, group, config)
-                log_prob = latent_log_prob(group.rollout.exit_next, mean, std)
+                log_prob = latent_log_prob(group.rollout.exit_next, mean, std, group.region, config.credit_smoothing)
                 if len(old) <= i:
                     old.append(log_prob.detach())
-                divergence = gaussian_divergence(mean, before[i], std) if config.beta else None
+                divergence = gaussian_divergence(mean, before[i], std) if before else None
                 loss, metrics = policy_loss(
                     log_prob, old[i], advantages, mask & (std > 0), config.clip, divergence, config.beta
                 )
+                if config.beta_elsewhere and group.region is not None:
+                    outside = gaussian_divergence(mean, before[i], std, ~group.region).sum() / (std > 0).sum()
+                    loss = loss + config.beta_elsewhere * outside
+                    metrics["policy/kl_elsewhere"] = outside.item()
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                    metrics["grad/agreement"] = agreement(trained, optimizer)
                 optimizer.step()
                 optimizer.zero_grad()
-    return metrics
+    return metrics, old
+
+
+@torch.no_grad()
+def log_ratios(
+    accelerator: Accelerator,
+    pipeline: ARDragPipeline,
+    groups: Sequence[Judged],
+    old: Sequence[Tensor],
+    config: GrpoConfig,
+) -> Tensor:
+    """Log-ratios ``[N]`` of all counted transitions after the updates: how far the policy went on what it had seen."""
+    transformer, found = pipeline.transformer, []
+    for (group, _, mask), before in zip(groups, old, strict=True):
+        with accelerator.autocast():
+            mean, std = moments(transformer, transformer, pipeline.scheduler.sigmas, group, config)
+        after = latent_log_prob(group.rollout.exit_next, mean, std, group.region, config.credit_smoothing)
+        found.append((after - before)[mask & (std > 0)])
+    return torch.cat(found)
 
 
 def main(config: GrpoConfig) -> None:
@@ -328,7 +260,8 @@ def main(config: GrpoConfig) -> None:
     height, width = pipeline.config.buckets[0]
     frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
     draw = load_prompts(config.prompts, frames, height, width)
-    rewards, weights = build_rewards(config.rewards, config.tracker, config.tracker_checkpoint, config.aesthetic_head)
+    files = config.tracker_checkpoint, config.aesthetic_head
+    judges = build_rewards(config.rewards, config.tracker, *files, config.reward_device, config.reward_processes)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
@@ -337,25 +270,23 @@ def main(config: GrpoConfig) -> None:
     accelerator.register_for_checkpointing(ema)
     first = load_state(accelerator, folder)
     log = RunLog(folder, first)
+    if not first and config.validate and accelerator.is_main_process:
+        error = validation_sheet(pipeline, folder / "sheets" / f"{0:06d}.png", config.num_latents)
+        log.write(-1, **{"validation/path_error_px": error})  # before the first step
     started = time.monotonic()
     parts = config.gradient_accumulation_steps
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="grpo", mininterval=30):
-        groups, found = [], []
-        for part in range(parts):
-            rank = accelerator.process_index * parts + part
-            seed = (config.seed, step, rank)
-            group = collect(pipeline, draw(step_generator(*seed)), config, seed)
-            advantages, mask, metrics = judge(rewards, weights, group, config, seed)
-            groups.append((group, advantages.to(accelerator.device), mask.to(accelerator.device)))
-            found.append(metrics)
-        metrics = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-        metrics |= update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
+        ranks = [accelerator.process_index * parts + part for part in range(parts)]
+        groups, metrics = gather(pipeline, draw, judges, config, [(config.seed, step, rank) for rank in ranks])
+        learnt, old = update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
+        metrics |= learnt
         ema.step(trained)
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             save_state(accelerator, folder, step + 1)
             if accelerator.is_main_process:
+                save_ratios(folder, step + 1, log_ratios(accelerator, pipeline, groups, old, config))
                 export(pipeline, ema, config, log, step)
                 if step + 1 < config.steps:
                     push_run(config, folder, "training.grpo", step + 1)

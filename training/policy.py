@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ardrag.flow import Kernel
 
@@ -93,22 +94,51 @@ def reward_to_go(rewards: Tensor, credit: float) -> Tensor:
     return returns
 
 
-def latent_log_prob(sample: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def latent_log_prob(
+    sample: Tensor, mean: Tensor, std: Tensor, region: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Log-density ``[B, F]`` of each latent ``[B, C, F, H, W]`` under a Gaussian, mean over its dimensions, float32.
 
-    ``std`` ``[B, F]`` is 0 where a latent has no stochastic step; its log-density is then 0 and counts nowhere.
+    Args:
+        sample, mean: ``[B, C, F, H, W]``.
+        std: ``[B, F]``; 0 where a latent has no stochastic step, whose log-density is then 0 and counts nowhere.
+        region: ``[F, H, W]`` (bool), restricts the mean to places whose noise can have earned the reward. Noise
+            elsewhere is as good as independent of it, and would add little but variance to the gradient.
+        smoothing: spread in latent pixels of a Gaussian filter ``P``: ``n`` being the residual over ``std``, the
+            exponent is ``-n P n / 2`` instead of ``-n n / 2``. The gradient towards the mean is then ``P n``: as
+            before on what is smooth, nearly nothing on what changes from place to place, where there is most noise
+            and, a reward being blind to it, least signal. ``P`` being symmetric and positive, it still goes uphill.
     """
     stochastic = std > 0
     spread = torch.where(stochastic, std.float(), 1.0)
-    residual = ((sample.float() - mean.float()) / spread[:, None, :, None, None]).square().mean((1, 3, 4))
-    density = -0.5 * residual - spread.log() - 0.5 * math.log(2 * math.pi)
+    residual = (sample.float() - mean.float()) / spread[:, None, :, None, None]
+    if region is not None:
+        residual = residual * region
+    weighted = low_pass(residual, smoothing) if smoothing else residual
+    energy = (residual * weighted).mean(1).sum((2, 3))
+    count = sample.shape[-2] * sample.shape[-1] if region is None else region.sum((1, 2)).clamp_min(1)
+    density = -0.5 * energy / count - spread.log() - 0.5 * math.log(2 * math.pi)
     return torch.where(stochastic, density, 0.0)
 
 
-def gaussian_divergence(mean: Tensor, reference: Tensor, std: Tensor) -> Tensor:
-    """KL ``[B, F]`` between Gaussians of equal spread, ``(mean - reference)^2 / (2 std^2)``, mean over dimensions."""
+def low_pass(values: Tensor, spread: float) -> Tensor:
+    """Gaussian filter in height and width of ``[B, C, F, H, W]``; symmetric, with nothing beyond the edges."""
+    reach = math.ceil(3 * spread)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=values.device) / spread) ** 2)
+    taps = taps / taps.sum()
+    planes = values.reshape(-1, 1, *values.shape[-2:])
+    planes = F.conv2d(planes, taps.view(1, 1, 1, -1), padding=(0, reach))
+    return F.conv2d(planes, taps.view(1, 1, -1, 1), padding=(reach, 0)).view_as(values)
+
+
+def gaussian_divergence(mean: Tensor, reference: Tensor, std: Tensor, region: Tensor | None = None) -> Tensor:
+    """KL ``[B, F]`` between Gaussians of equal spread, ``(mean - reference)^2 / (2 std^2)``, mean over dimensions.
+
+    ``region`` ``[F, H, W]`` (bool) restricts the sum to its places; it is divided by all of them all the same.
+    """
     stochastic = std > 0
-    squared = (mean.float() - reference.float()).square().mean((1, 3, 4))
+    squared = (mean.float() - reference.float()).square()
+    squared = (squared if region is None else squared * region).mean((1, 3, 4))
     return torch.where(stochastic, squared / (2 * torch.where(stochastic, std.float(), 1.0).square()), 0.0)
 
 

@@ -48,6 +48,14 @@ class Learner(torch.nn.Module):
         return self.transformer(*inputs, **options)
 
 
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """All rows of a ``log.jsonl``, oldest first; a last line that a crash cut off is none."""
+    if not path.exists():
+        return []
+    whole = path.read_text().rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines() if line]
+
+
 class RunLog:
     """Append-only ``log.jsonl`` of a run, with loss curves drawn from it.
 
@@ -61,11 +69,8 @@ class RunLog:
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def rows(self) -> list[dict[str, float]]:
-        """All logged rows, oldest first; a last line that a crash cut off is none."""
-        if not self.path.exists():
-            return []
-        whole = self.path.read_text().rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines() if line]
+        """See `read_rows`."""
+        return read_rows(self.path)
 
     def write(self, step: int, **metrics: float) -> None:
         """Append one row and tell the console."""

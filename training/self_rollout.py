@@ -36,6 +36,7 @@ class SelfRollout:
 
     Attributes:
         latents: the history, what the cache was written from. Latent 0 is the reference where that was given.
+        finished: what each row made of each latent; other than the history where that is shared.
         exit_noisy: what the exit step of each latent was given; the reference at a given latent 0.
         exit_clean: the clean prediction that the exit step made of it, likewise.
         exit_next: what the exit step went on with, likewise.
@@ -44,6 +45,7 @@ class SelfRollout:
     """
 
     latents: Tensor
+    finished: Tensor
     exit_noisy: Tensor
     exit_clean: Tensor
     exit_next: Tensor
@@ -83,6 +85,7 @@ def self_rollout(
     cache_update: CacheUpdate = "rollout",
     selective: bool = False,
     kernel: Kernel = transition,
+    share_history: bool = False,
 ) -> SelfRollout:
     """Generate a clip as a session would (Algorithm 1; Algorithm 2 with ``cache_update="collapse"``).
 
@@ -95,6 +98,7 @@ def self_rollout(
         exit_step: the step to record, one for the whole clip or one for each chunk; default is the last.
         kernel: the transition kernel.
         selective: only the exit step is stochastic, the others follow the ODE (selective stochasticity, section 3.3).
+        share_history: what row 0 made becomes the history of all rows, so that they differ in the present latent only.
     """
     batch, _, num_latents, height, width = conditions.motion.shape
     given = reference is not None
@@ -103,7 +107,7 @@ def self_rollout(
     exits = [last] * len(chunks) if isinstance(last, int) else list(last)
     assert len(exits) == len(chunks), "one exit step for each chunk"
     cache = transformer.new_cache(batch, height, width)
-    made, noisy, clean, following = ([] if reference is None else [reference] for _ in range(4))
+    made, finished, noisy, clean, following = ([] if reference is None else [reference] for _ in range(5))
     if reference is not None:
         write_cache(transformer, reference, conditions.chunk(0, 1), cache)
     for (start, stop), step in zip(chunks, exits, strict=True):
@@ -111,15 +115,17 @@ def self_rollout(
         chunk, chosen = conditions.chunk(start, stop), step if selective else None
         rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, step, chosen, kernel=kernel)
         assert rollout.exit_noisy is not None and rollout.exit_clean is not None and rollout.exit_next is not None
-        made.append(rollout.latents)
+        history = rollout.latents[:1].expand_as(rollout.latents) if share_history else rollout.latents
+        made.append(history)
+        finished.append(rollout.latents)
         noisy.append(rollout.exit_noisy)
         clean.append(rollout.exit_clean)
         following.append(rollout.exit_next)
         if stop < num_latents:
-            write_cache(transformer, rollout.latents, chunk, cache)
+            write_cache(transformer, history, chunk, cache)
     steps = [-1] * given + [step for step in exits for _ in range(transformer.config.chunk_frames)]
     levels = conditions.motion.new_tensor([0.0 if step < 0 else sigmas[step] for step in steps]).expand(batch, -1)
-    joined = (torch.cat(parts, dim=2) for parts in (made, noisy, clean, following))
+    joined = (torch.cat(parts, dim=2) for parts in (made, finished, noisy, clean, following))
     return SelfRollout(*joined, exit_steps=tuple(steps), exit_sigmas=levels)
 
 

@@ -15,7 +15,7 @@ from ardrag.template_match import path_errors
 from ardrag.tracks import Tracks
 from pipelines import ARDragPipeline
 from pipelines.bidirectional import generate_bidirectional
-from pipelines.video import draw_paths
+from pipelines.video import draw_paths, write_video
 from training.runtime import contact_sheet
 
 
@@ -33,7 +33,10 @@ def validation_clips(pipeline: ARDragPipeline, num_latents: int) -> Iterator[tup
 
 @torch.no_grad()
 def validation_sheet(pipeline: ARDragPipeline, path: Path, num_latents: int) -> float:
-    """Generate the first validation clips, write truth and result as a contact sheet; returns the path error in px."""
+    """Generate the first validation clips and write truth and result as a contact sheet, and as a video beside it.
+
+    Returns the path error in px.
+    """
     rows, errors = [], []
     for index, clip, tracks in validation_clips(pipeline, num_latents):
         parts = pipeline.stream(Image.fromarray(clip.frames[0]), clip.caption, tracks=tracks, seed=index)
@@ -43,6 +46,8 @@ def validation_sheet(pipeline: ARDragPipeline, path: Path, num_latents: int) -> 
         rows.append(np.stack([draw_paths(frame, arrays, t) for t, frame in enumerate(clip.frames)]))
         rows.append(frames)
     contact_sheet(rows, path)
+    truths, results = (np.concatenate(part, axis=2) for part in (rows[::2], rows[1::2]))
+    write_video(list(np.concatenate([truths, results], axis=1)), path.with_suffix(".mp4"), pipeline.config.fps)
     return float(np.mean(errors))
 
 

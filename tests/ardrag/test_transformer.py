@@ -123,6 +123,22 @@ def test_the_future_never_reaches_the_past(packed):
     assert not torch.allclose(before[:, :, 4:], after[:, :, 4:])
 
 
+def test_the_past_reaches_as_far_as_window_times_layers():
+    model = make(window_frames=2)
+    reach = 2 * model.config.num_layers
+    noisy, clean, timestep, text, image = make_inputs(reach + 3)
+
+    def predict():
+        with torch.no_grad():
+            return model(noisy, timestep, text, image, causal=True, clean_context=clean).sample
+
+    before = predict()
+    clean[:, :, 0] += 1
+    after = predict()
+    moved = [not torch.equal(before[:, :, m], after[:, :, m]) for m in range(reach + 3)]
+    assert moved == [False, *[True] * reach, False, False]
+
+
 def test_packed_chunk_ignores_its_own_clean_latents():
     """Otherwise training would show the answer."""
     model = make()

@@ -9,6 +9,7 @@ import torch
 from eval.latency import LatencyConfig, decode_diffusers, decode_streamed, main, make_subject
 from eval.latency_report import DECODERS, FIRST, STEADY
 from eval.model import load_pipeline
+from eval.wan_baseline import chunk_partition
 
 
 def test_runs_with_the_least(model_folder: Path, tmp_path: Path) -> None:
@@ -35,8 +36,16 @@ def test_compares_like_with_like(model_folder: Path) -> None:
     plain, folded = (baseline.vae for baseline in subject.baselines.values())
     kinds = [{type(module).__name__ for module in vae.modules()} for vae in (plain, folded)]
     assert "FoldedCausalConv3d" not in kinds[0] and "WanCausalConv3d" not in kinds[1]
+    causal = subject.anyflow.transformer
+    for name in ("num_layers", "num_attention_heads", "attention_head_dim", "ffn_dim", "text_dim"):
+        assert ours.config[name] == causal.config[name]
     with torch.no_grad():
         assert (decode_streamed(subject) - decode_diffusers(subject)).abs().max() < 1e-4
+
+
+def test_chunks_of_anyflow() -> None:
+    assert chunk_partition(21) == [1, 3, 3, 3, 3, 3, 3, 2] and chunk_partition(7) == [1, 3, 3]
+    assert chunk_partition(2) == [1, 1] and chunk_partition(1) == [1]
 
 
 @pytest.mark.parametrize(

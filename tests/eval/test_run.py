@@ -6,10 +6,13 @@ import pytest
 
 from eval import run
 from eval.config import EvalConfig
-from eval.run import Worker, main, make_meter, run_key
+from eval.report import left_out
+from eval.run import Worker, main, make_meter, run_key, with_truth
 from eval.suites.folder import FolderSuite
 from eval.suites.sprites import SpriteSuite
+from eval.summary import summarize
 from eval.systems import System
+from pipelines.video import write_video
 
 
 @pytest.fixture
@@ -27,15 +30,15 @@ def here(monkeypatch):
     return made
 
 
-def arguments(folder, output, *more):
-    systems = [f"ours={folder}", f"whole={folder}@1", "truth", *more]
-    settings = ["--num_clips", "3", "--num_frames", "17", "--num_long_clips", "0", "--output_dir", str(output)]
+def arguments(folder, output):
+    systems = [f"ours={folder}", f"whole={folder}@1", "truth"]
+    settings = ["--num_clips", "4", "--num_frames", "17", "--num_long_clips", "0", "--output_dir", str(output)]
     return ["--systems", *systems, *settings]
 
 
-def test_the_command_and_going_on(model_folder, tmp_path, here, capsys):
+def test_the_command_and_going_on(model_folder, tmp_path, here, capsys, monkeypatch):
     main(arguments(model_folder, tmp_path))
-    assert len(here) == 9
+    assert len(here) == 12
     page = (tmp_path / "report.md").read_text()
     assert page == capsys.readouterr().out.rstrip("\n") + "\n"
     assert "| ours |" in page and "FVD-sprite" in page and "No clip was left out." in page
@@ -45,17 +48,27 @@ def test_the_command_and_going_on(model_folder, tmp_path, here, capsys):
     numbers = json.loads((tmp_path / "report.json").read_text())
     assert numbers["summary"]["truth"]["values"]["path_error"]["mean"] < 0.3
     assert numbers["summary"]["ours"]["distances"]["fvd"]["mean"] > 0
-    assert numbers["clips"]["ours"]["name"] == ["000", "001", "002"]
+    assert numbers["clips"]["ours"]["name"] == ["000", "001", "002", "003"]
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     (tmp_path / "rows.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:50])
+    again = []
+    monkeypatch.setattr(run, "write_report", lambda config, suite, results, absent, record: again.append(results))
     main(arguments(model_folder, tmp_path))
-    assert here[9:] == [("truth", 2)]
-    again = json.loads((tmp_path / "report.json").read_text())
-    assert again["summary"]["ours"]["values"] == numbers["summary"]["ours"]["values"]
-    assert len(again["records"]["truth"]) == 2 and len(again["records"]["ours"]) == 1
+    assert here[12:] == [("truth", 3)]
+    errors = [row["values"]["path_error"] for row in again[0]["ours"]["rows"]]
+    assert errors == pytest.approx(numbers["clips"]["ours"]["path_error"], abs=1e-5)
+    assert len(again[0]["truth"]["records"]) == 2 and len(again[0]["ours"]["records"]) == 1
 
 
-def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, here, monkeypatch, caplog):
+@pytest.fixture
+def reported(monkeypatch):
+    """What the report would be written from."""
+    calls = []
+    monkeypatch.setattr(run, "write_report", lambda config, suite, results, absent, record: calls.append(results))
+    return calls
+
+
+def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, here, reported, monkeypatch, caplog):
     whole = Worker._measured
 
     def fails(self, index):
@@ -66,18 +79,53 @@ def test_a_broken_clip_is_told_skipped_and_tried_again(model_folder, tmp_path, h
     monkeypatch.setattr(Worker, "_measured", fails)
     main(arguments(model_folder, tmp_path))
     assert "ours, clip 1 is left out: 001: it cannot be made" in caplog.text
-    page = (tmp_path / "report.md").read_text()
-    assert "- ours, clip 1: 001: it cannot be made" in page
-    assert json.loads((tmp_path / "report.json").read_text())["summary"]["ours"]["clips"] == 2
+    (found,) = reported
+    assert found["ours"]["broken"] == {1: "001: it cannot be made"} and found["whole"]["broken"] == {}
+    assert [row["index"] for row in found["ours"]["rows"]] == [0, 2, 3]
+    assert left_out(found) == ["ours, clip 1: 001: it cannot be made"]
     monkeypatch.setattr(Worker, "_measured", whole)
     main(arguments(model_folder, tmp_path))
-    assert here[9:] == [("ours", 1)] and "No clip was left out." in (tmp_path / "report.md").read_text()
+    assert here[12:] == [("ours", 1)] and left_out(reported[1]) == []
+
+
+def test_a_folder_of_tracks_and_a_folder_of_videos(model_folder, tmp_path, here, reported):
+    """Inputs are exported, somebody makes videos of them (one is cut off), and both sides are measured by tracker."""
+    suite, inputs, videos = SpriteSuite(), tmp_path / "inputs", tmp_path / "videos"
+    count = ["--num_clips", "4", "--num_frames", "17"]
+    main(["--export_inputs", str(inputs), *count])
+    videos.mkdir()
+    for index in range(4):
+        write_video(list(suite.case(index, 17).truth), videos / f"{index:03d}.mp4", 16)
+    (videos / "002.mp4").write_bytes((videos / "002.mp4").read_bytes()[:2000])
+    systems = ["--systems", f"videos:{videos}", f"ours={model_folder}", "still"]
+    settings = ["--suite", f"folder:{inputs}", "--features", "sprite", "--output_dir", str(tmp_path / "out")]
+    main([*systems, *settings, *count])
+    found = reported[0]
+    assert [row["index"] for row in found["videos"]["rows"]] == [0, 1, 3]
+    assert "002.mp4 is no video that can be read" in found["videos"]["broken"][2]
+    errors = {name: summarize({name: one["rows"]}, None)[name]["values"]["path_error"] for name, one in found.items()}
+    assert errors["videos"]["mean"] < 0.5 * errors["still"]["mean"]
+    assert all(row["pixels"] == [128, 128] for row in found["ours"]["rows"])
 
 
 def test_too_few_clips_are_an_error(model_folder, tmp_path, here, monkeypatch):
     monkeypatch.setattr(Worker, "_measured", lambda self, index: (_ for _ in ()).throw(ValueError("no")))
-    with pytest.raises(ValueError, match="systems: ours: 0 clips could be made, at least 2 are needed"):
+    with pytest.raises(ValueError, match="systems: ours: 0 clips could be made, 3 are needed"):
         main(arguments(model_folder, tmp_path))
+
+
+def test_the_truth_is_added_where_there_is_one(tmp_path):
+    ours, true = System("ours", "causal", "x"), System("floor", "truth")
+    assert with_truth([ours], SpriteSuite(), 9) == [ours, System("truth", "truth")]
+    assert with_truth([ours, true], SpriteSuite(), 9) == [ours, true]
+    main(["--export_inputs", str(tmp_path), "--num_clips", "3", "--num_frames", "9"])
+    assert with_truth([ours], FolderSuite(tmp_path), 9) == [ours]
+
+
+def test_clips_too_short_for_the_distances_are_told_first(model_folder, tmp_path, here):
+    with pytest.raises(ValueError, match="num_frames: 9; distances between clips need at least 16"):
+        main([*arguments(model_folder, tmp_path), "--num_frames", "9"])
+    assert here == []
 
 
 def test_keys(model_folder):
@@ -93,7 +141,7 @@ def test_keys(model_folder):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_clips": 1}, "num_clips: 1 is too few"),
+        ({"num_clips": 2}, "num_clips: 2 is too few"),
         ({"num_frames": 32}, "num_frames: 32 is not 4k . 1"),
         ({"workers": 0}, "workers, seed and num_long_clips"),
         ({"features": "i3d"}, "features: 'i3d' is unknown; use auto, sprite, standard"),
@@ -124,9 +172,9 @@ def test_networks_that_cannot_be_had_are_named(tmp_path):
 
 
 def test_exported_inputs_are_a_suite(tmp_path):
-    main(["--export_inputs", str(tmp_path / "inputs"), "--num_clips", "2", "--num_frames", "9"])
+    main(["--export_inputs", str(tmp_path / "inputs"), "--num_clips", "3", "--num_frames", "9"])
     suite = FolderSuite(tmp_path / "inputs")
-    assert suite.names() == ["000", "001"]
+    assert suite.names() == ["000", "001", "002"]
     assert (suite.case(1, 9).picture == SpriteSuite().case(1, 9).picture).all()
 
 

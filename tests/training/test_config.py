@@ -9,7 +9,7 @@ import yaml
 from training.config import config_lines, parse_config
 from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
-from training.grpo import GrpoConfig
+from training.grpo_config import GrpoConfig
 from training.precompute import PrecomputeConfig
 from training.train_vae import VAEConfig
 

@@ -11,11 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks import Tracks
 from pipelines import ARDragPipeline
+from pipelines.video import to_frames
 from training import grpo
 from training.config import config_lines
-from training.grpo import GroupNoise, GrpoConfig, Reference, collect, judge, main, moments, noise_script
+from training.group_rollout import GroupNoise, collect, near_tracks, noise_script
+from training.grpo import Reference, judge, main, moments
+from training.grpo_config import GrpoConfig
 from training.policy import latent_log_prob
 from training.prompts import Prompt
 from training.runtime import Learner, RunLog
@@ -75,6 +79,7 @@ def test_script_of_the_noise(configure):
     assert noise_script(configure(), 3, [0, 1]) == [True, False, True, False]
     assert noise_script(configure(share_initial_noise=False), 3, [0]) == [False, False]
     assert noise_script(configure(mode="crn"), 3, [0, 1]) == [True, False, True, True, True, False]
+    assert noise_script(configure(mode="sde"), 3, [0, 1]) == [True, False, False, True, False, False]
 
 
 def test_what_a_group_shares():
@@ -85,6 +90,15 @@ def test_what_a_group_shares():
     assert torch.equal(again[0], again[2]) and not torch.equal(again[0], shared[0])
     other = GroupNoise(3, (1, 2, 4), [True], torch.device("cpu"))((3, 2, 4))
     assert not torch.equal(other, shared)
+
+
+def test_no_two_prompts_ranks_steps_or_members_share_their_own_noise():
+    draws = set()
+    for seed in [(0, step, rank) for step in range(12) for rank in range(4)]:
+        own = GroupNoise(4, seed, [False, True], torch.device("cpu"))
+        draws |= {tuple(member.flatten().tolist()) for member in own((4, 1, 2))}
+        draws.add(tuple(own((4, 1, 2))[0].flatten().tolist()))  # and none is what a group shares
+    assert len(draws) == 12 * 4 * 5
 
 
 @pytest.mark.parametrize("mode", ["ode_sde", "crn"])
@@ -100,6 +114,44 @@ def test_members_part_at_the_stochastic_step_of_the_first_latent(loaded, configu
     assert group.videos.shape == (3, 9, 3, 64, 64) and group.videos.dtype == torch.uint8
     again = collect(loaded, prompt, config, (0, 5, 0))
     assert torch.equal(group.videos, again.videos) and again.rollout.exit_steps == steps
+
+
+def test_members_of_one_past_differ_by_the_present_latent_alone(loaded, configure, prompt):
+    """Each member's finished latent is what a rollout from the shared history makes of its noise, and decodes so."""
+    config = configure(mode="crn", eta=1.0, share_history=True, num_latents=4, group_size=4)
+    group = collect(loaded, prompt, config, (0, 5, 0))
+    rollout = group.rollout
+    assert all(torch.equal(rollout.latents[0], row) for row in rollout.latents)
+    assert torch.equal(rollout.finished[0], rollout.latents[0])
+    apart = [(rollout.finished[1:, :, m] - rollout.latents[1:, :, m]).abs().mean() for m in range(4)]
+    assert apart[0] == 0 and min(apart[1:]) > 1e-3
+    stream = StreamingVAE(loaded.vae)
+    for m in range(4):
+        before = stream.state()
+        for member in (2, 0):  # member 0 goes on
+            stream.restore(before)
+            frames = to_frames(stream.decode_next(rollout.finished[member : member + 1, :, m : m + 1]))[0]
+            shown = group.videos[member, max(0, 4 * m - 3) : 4 * m + 1].permute(0, 2, 3, 1).numpy()
+            assert np.abs(frames.astype(int) - shown).max() <= 1
+
+
+def test_a_shared_past_leaves_member_0_as_it_was(loaded, configure, prompt):
+    one, other = (
+        collect(loaded, prompt, configure(mode="crn", eta=1.0, share_history=share), (0, 5, 0))
+        for share in (False, True)
+    )
+    torch.testing.assert_close(one.rollout.latents[0], other.rollout.latents[0])
+    assert (one.videos[0].int() - other.videos[0].int()).abs().max() <= 1
+
+
+def test_places_near_the_tracks():
+    tracks = Tracks.from_points([[(0, 0.25, 0.5), (8, 0.75, 0.5)]], num_frames=9)
+    near = near_tracks(tracks, (3, 8, 8), 1.0, temporal_factor=4)
+    assert near.shape == (3, 8, 8) and near.dtype == torch.bool
+    rows, columns = near[0].nonzero().T
+    assert set(rows.tolist()) == {3, 4} and set(columns.tolist()) == {1, 2}  # around (2, 4), on the corner of four
+    assert near[2].nonzero()[:, 1].max() == 6 and near[1].sum() > near[0].sum()  # it moves while latent 1 lasts
+    assert not near_tracks(Tracks.empty(9), (3, 8, 8), 2.0, 4).any()
 
 
 @pytest.mark.parametrize("history_gradient", [False, True])
@@ -173,8 +225,11 @@ def weights_of(config, file="state/model.safetensors"):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"mode": "crn", "eta": 1.0}, {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True}],
-    ids=["crn", "two updates, accumulated"],
+    [
+        {"mode": "crn", "eta": 1.0, "share_history": True, "credit_radius": 2.0, "credit_smoothing": 1.0},
+        {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True},
+    ],
+    ids=["crn, one past, near the tracks", "two updates, accumulated"],
 )
 def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, bright, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
@@ -202,6 +257,20 @@ def test_the_first_ratio_is_1_and_the_divergence_grows(configure, bright):
     main(two)
     (row,) = RunLog(Path(two.output_dir), 99).rows()
     assert row["policy/ratio_spread"] > 0
+
+
+def test_what_is_away_from_the_tracks_is_held(configure, bright):
+    """With a heavy weight elsewhere the policy moves near the tracks, and less than half as far away from them."""
+    moved = {}
+    for weight in (1e-6, 1e3):
+        config = configure(
+            f"{weight}", credit_radius=1.5, beta_elsewhere=weight, beta=0.0, steps=3, eta=1.0, mode="crn"
+        )
+        main(config)
+        last = RunLog(Path(config.output_dir), 99).rows()[-1]
+        moved[weight] = last["policy/kl_elsewhere"]
+        assert 0 < last["policy/kl_elsewhere"] < last["policy/kl"]
+    assert moved[1e3] < 0.5 * moved[1e-6]
 
 
 def test_it_learns_what_is_rewarded(configure, bright):
@@ -280,9 +349,12 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "sde"}, "mode: 'sde' is unknown; use ode_sde or crn"),
+        ({"mode": "ode"}, "mode: 'ode' is unknown; use ode_sde, crn or sde"),
         ({"kernel": "flow"}, "kernel: 'flow' is unknown; use cps or eq4"),
         ({"eta": 0.0}, "eta: 0.0 is outside"),
+        ({"credit_radius": -1.0}, "credit_radius, credit_smoothing and spread_floor"),
+        ({"beta_elsewhere": 1.0}, "beta_elsewhere: without credit_radius there is no elsewhere"),
+        ({"share_history": True, "credit": 0.9}, "credit: with share_history nothing later"),
         ({"group_size": 1}, "group_size: 1 is no group"),
         ({"push_to_hub": True}, "hub_model_id: --push_to_hub needs"),
     ],

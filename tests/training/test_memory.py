@@ -6,6 +6,7 @@ import torch
 from training.gan import Critic, head_layers
 from training.memory import GIB, MemoryConfig, build_on_meta, main, plan, trained_bytes
 from training.optim import MuonAdamW
+from training.runtime import add_lora
 
 
 @pytest.fixture
@@ -58,4 +59,33 @@ def test_the_large_model_is_counted_not_built(capsys):
     assert sum(p.numel() for p in critic.heads.parameters()) < 0.03 * 1.5644e9
     main(MemoryConfig())
     page = capsys.readouterr().out
-    assert "1.3B: 156" in page and "| sum |" in page and "| 8 GPU |" in page
+    assert "distill, 1.3B: 156" in page and "| sum |" in page and "| 8 GPU |" in page
+
+
+def test_stage_3_trains_all_weights_or_an_adapter(saved):
+    model, config = saved
+    count = sum(p.numel() for p in model.parameters())
+    config.stage = "grpo"
+    full = plan(config, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = sum(v.nbytes for s in optimizer.state.values() for n, v in s.items() if n != "step")
+    assert full["policy: weights, gradient, optimizer"] * GIB == pytest.approx(state + 2 * 4 * count)
+    assert full["reference, frozen"] * GIB == pytest.approx(2 * count)
+    config.lora_rank = 2
+    lora = plan(config, 1)
+    add_lora(model, 2, alpha=4)
+    adapter = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert lora["adapter: weights, gradient, optimizer, average"] * GIB == pytest.approx(20 * adapter)
+    assert lora["policy without adapter, frozen (and reference)"] * GIB == pytest.approx(2 * count)
+    assert lora["sum"] < full["sum"] and lora["activations of the replay"] == full["activations of the replay"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"stage": "rl"}, "stage: 'rl' is unknown"), ({"lora_rank": 4}, "lora_rank: planned for")]
+)
+def test_plans_that_nobody_needs(changes, message):
+    with pytest.raises(ValueError, match=message):
+        MemoryConfig(**changes)

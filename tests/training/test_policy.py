@@ -11,6 +11,7 @@ from training.policy import (
     gaussian_divergence,
     group_advantages,
     latent_log_prob,
+    low_pass,
     policy_loss,
     reward_to_go,
 )
@@ -73,6 +74,62 @@ def test_log_prob_and_divergence_are_those_of_torch():
     expected = kl_divergence(Normal(mean, spread), Normal(reference, spread)).mean((1, 3, 4))
     torch.testing.assert_close(gaussian_divergence(mean, reference, std), expected)
     assert (gaussian_divergence(mean, mean, std) == 0).all()
+    region = torch.rand(4, 2, 2) < 0.5
+    inside, outside = (gaussian_divergence(mean, reference, std, part) for part in (region, ~region))
+    torch.testing.assert_close(inside + outside, expected)
+    moved = torch.where(region[None, None], reference, mean)
+    assert (gaussian_divergence(mean, moved, std, ~region) == 0).all()
+
+
+def test_a_region_is_the_mean_over_its_places():
+    sample, mean = torch.randn(2, *SHAPE)
+    std, region = torch.rand(3, 4) + 0.1, torch.zeros(4, 2, 2, dtype=torch.bool)
+    region[0], region[2, 0], region[3, 1, 1] = True, True, True
+    spread = std[:, None, :, None, None].expand(SHAPE)
+    each = Normal(mean, spread).log_prob(sample)
+    found = latent_log_prob(sample, mean, std, region)
+    torch.testing.assert_close(found[:, 0], each[:, :, 0].mean((1, 2, 3)))
+    torch.testing.assert_close(found[:, 2], each[:, :, 2][:, :, region[2]].mean((1, 2)))
+    mean.requires_grad_(True)
+    latent_log_prob(sample, mean, std, region).sum().backward()
+    assert (mean.grad[:, :, ~region] == 0).all() and (mean.grad[:, :, region] != 0).all()
+
+
+def test_smoothing_pays_what_is_smooth():
+    """The gradient is the filtered residual: symmetric and positive, 1 on a constant, nearly 0 on a chequerboard."""
+    std = torch.full((1, 1), 0.5, dtype=torch.float64)
+    flat = torch.ones(1, 1, 1, 32, 32)
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    board = ((rows + columns) % 2 * 2.0 - 1).expand_as(flat)
+    for pattern, kept in ((flat, 1.0), (board, 0.0)):
+        mean = torch.zeros_like(pattern, requires_grad=True)
+        latent_log_prob(pattern, mean, std.float(), smoothing=1.2).sum().backward()
+        plain = pattern / 0.5**2 / 32**2
+        inside = (mean.grad / plain)[..., 8:24, 8:24]
+        torch.testing.assert_close(inside, torch.full_like(inside, kept), rtol=0, atol=2e-3)
+    one, other = torch.randn(2, 3, 2, 4, 6, 6)
+    torch.testing.assert_close((one * low_pass(other, 0.9)).sum(), (low_pass(one, 0.9) * other).sum())
+    assert ((one * low_pass(one, 0.9)).flatten(1).sum(1) > 0).all()
+
+
+def test_noise_outside_of_the_region_adds_variance_and_no_signal():
+    """The gradient of a reward that depends on one place: the same mean with and without the region, less spread."""
+    generator = torch.Generator().manual_seed(0)
+    region = torch.zeros(1, 4, 4, dtype=torch.bool)
+    region[0, 1, 2] = True
+    std, found = torch.ones(16, 1), {"everywhere": [], "region": []}
+    for _ in range(300):
+        mean = torch.zeros(1, 1, 1, 4, 4, requires_grad=True)
+        sample = torch.randn(16, 1, 1, 4, 4, generator=generator)
+        advantages = group_advantages(sample[:, :, 0, 1, 2]).values
+        for name, chosen, dimensions in (("everywhere", None, 16), ("region", region, 1)):
+            log_prob = latent_log_prob(sample, mean.expand_as(sample), std, chosen) * dimensions
+            (gradient,) = torch.autograd.grad((log_prob * advantages).mean(), mean)
+            found[name].append(gradient.flatten())
+    everywhere, inside = (torch.stack(found[name]) for name in ("everywhere", "region"))
+    torch.testing.assert_close(everywhere.mean(0)[6], inside.mean(0)[6])
+    assert inside.mean(0)[6] > 0.8 and everywhere.mean(0).abs().sort().values[-2] < 0.1
+    assert inside.var(0).sum() < 0.2 * everywhere.var(0).sum()
 
 
 def test_deterministic_latents_count_nowhere():

@@ -1,5 +1,6 @@
 """Sheets that a run leaves: how many rows they have, and that the error on them is that of the video."""
 
+import imageio
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,6 +32,12 @@ def test_sheet_and_error(pipeline, tmp_path, two_clips):
         expected.append(np.nanmean(path_errors(clip, frames)[1:]))
     assert error == pytest.approx(np.mean(expected))
     assert Image.open(tmp_path / "a" / "sheet.png").size == (3 * 64, 4 * 64)
+    video = np.stack(imageio.mimread(tmp_path / "a" / "sheet.mp4"))
+    assert video.shape == (9, 2 * 64, 2 * 64, 3)  # truths above results
+    shown, made = (
+        x.reshape(9, 8, 8, 8, 8, 3).mean((2, 4)) for x in (video[:, 64:, 64:].astype(float), frames.astype(float))
+    )
+    assert np.abs(shown - made).mean() < 5  # blocks of eight: fine noise does not survive the codec
 
 
 def test_student_and_teacher_under_the_truth(pipeline, tmp_path, two_clips, monkeypatch):

@@ -14,7 +14,7 @@ runs="${RUNS:-runs/ardrag-tiny}"
 case "$size" in
   debug) vae="--steps 4 --clip_start 2 --pool_clips 4 --save_every 4"; long="--steps 2 --pool_clips 4 --save_every 2"
          clips=8; tune="--steps 2 --batch_size 2 --save_every 2 --validate false"; distill="$tune --critic_updates 1"
-         bench="--num_clips 2" ;;
+         bench="--num_clips 3" ;;
   cpu)   vae=""; long=""; clips=1500; tune=""; distill=""; bench="" ;;
   gpu)   vae="--steps 20000 --clip_start 6000 --batch_size 64 --clip_batch_size 8 --save_every 1000"
          long="--steps 8000 --clip_batch_size 8 --pool_clips 3000 --save_every 1000"
