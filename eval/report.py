@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def _main_part(
         if found["system"].kind == "shuffled" and ratio is not None:
             page.text(f"{name} is {cell(ratio)} times as far off the path as {first}.")
     notes = [f"**{name}**: {ROW_NOTES[name]}" for name in summary if name in ROW_NOTES]
+    notes += [f"**{one}** and **{other}** made the same videos." for one, other in twins(results)]
     if notes:
         page.items(notes)
     if absent:
@@ -188,6 +190,12 @@ def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> 
     )
 
 
+def twins(results: Results) -> list[tuple[str, str]]:
+    """Pairs of systems whose every number is the same: two names of one model."""
+    values = {name: [(row["index"], row["values"]) for row in found["rows"]] for name, found in results.items()}
+    return [(one, other) for one, other in combinations(values, 2) if values[one] == values[other]]
+
+
 def left_out(results: Results) -> list[str]:
     """What the report must say of clips that were skipped, and of tracks that a reader left out."""
     lines = [
@@ -223,4 +231,4 @@ def _clips(
         page.video(video.name, f"{word} clip ({case.name}, {errors[index]:.1f} px)")
     sheet = _beside(target, ".png")
     contact_sheet(sheets).save(sheet, optimize=True)
-    page.picture(sheet.name, "every fourth frame of the same clips")
+    page.picture(sheet.name, "every eighth frame of the same clips")
