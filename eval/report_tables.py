@@ -12,7 +12,7 @@ from eval.paper import COLUMNS, PAPER
 Table = tuple[list[str], list[list[str]]]
 Summary = Mapping[str, Mapping[str, Any]]
 CURVE_LATENTS = (1, 2, 4, 8, 12, 16, 20)
-DISTANCE_DIGITS = {"fid": 2, "fvd": 2, "kid": 4, "kvd": 4}
+DISTANCE_DIGITS = {"fid": 2, "fvd": 2, "kid": 4, "kvd": 2}
 
 
 def cell(found: Mapping[str, float] | None, digits: int = 2) -> str:

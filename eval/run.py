@@ -168,7 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(
                 f"systems: {system.name}: {len(rows)} clips could be made, {FEWEST_CLIPS} are needed: {broken}"
             )
-        digest = files_digest(source_folder(system))[:12]
+        folder = source_folder(system)
+        digest = files_digest(folder)[:12] if folder is not None else "-"
         results[system.name] = {"system": system, "rows": rows, "broken": broken, "records": records, "digest": digest}
     write_report(config, suite, results, absent, record)
 

@@ -33,7 +33,6 @@ from pipelines.video import to_frames
 
 
 DONOR_SEED = 206
-KINDS = ("causal", "bidirectional", "videos", "shuffled", "vae", "truth", "still")
 REFERENCES = ("shuffled", "vae", "truth", "still")
 """Rows that bound the others: nothing competes with them."""
 MODEL_KINDS = ("causal", "bidirectional", "shuffled", "vae")

@@ -5,8 +5,8 @@
 | `sprite` | bundled network, as they are | bundled network, windows of 16 frames at half size |
 | `standard` | Inception of pytorch-fid, resized to 299 | I3D (Kinetics-400, 400 logits), resized to 224x224 |
 
-Distances in the first are called FID-sprite and so on. The paper does not say which FVD it reports; ours takes the
-first 16 frames or more of each clip as they are, in the I3D torchscript of StyleGAN-V.
+Distances in the first are called FID-sprite and so on. The paper does not say which FVD it reports; ours shows each
+clip whole, every frame, to the I3D torchscript of StyleGAN-V.
 """
 
 from __future__ import annotations
