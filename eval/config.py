@@ -27,6 +27,9 @@ class EvalConfig:
         default="sprites",
         metadata={"help": "sprites, folder:DIR, movebench:LIST, tapvid:FILE, vipseg:DIR or mcbench:DIR."},
     )
+    size: str = field(
+        default="", metadata={"help": "WIDTHxHEIGHT: brings all cases to one canvas; default: as they are."}
+    )
     quick: bool = field(default=False, metadata={"help": f"The first {QUICK_CLIPS} clips, none of them long."})
     num_clips: int | None = field(default=None, metadata={"help": "First clips of the suite; default: all, or quick."})
     num_frames: int = field(default=33, metadata={"help": "Pixel frames per clip at most, 4k + 1."})

@@ -70,7 +70,7 @@ class Worker:
     """Makes and measures clips of one system: a model and the networks of the metrics, loaded once."""
 
     def __init__(self, system: System, config: EvalConfig) -> None:
-        self.system, self.config, self.suite = system, config, open_suite(config.suite)
+        self.system, self.config, self.suite = system, config, open_suite(config.suite, config.size)
         self.make, self.meter = maker_of(system, self.suite, config.device), make_meter(config, self.suite)
 
     def row(self, index: int) -> Row:
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     (config,) = HfArgumentParser(EvalConfig).parse_args_into_dataclasses(arguments)
     torch.set_num_threads(1)
-    suite = open_suite(config.suite)
+    suite = open_suite(config.suite, config.size)
     indices = list(range(config.clips(len(suite))))
     if config.export_inputs:
         for index in tqdm(indices, desc="inputs", unit="clip"):
