@@ -11,10 +11,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eval.config import LONG_FRAMES, EvalConfig
+from eval.config import LONG_FRAMES, EvalConfig, Suffixes
 from eval.document import Document
 from eval.figures import contact_sheet, drawn, error_over_time, latency_quality, side_by_side
-from eval.metrics.features import SpriteSpace, StandardSpace
 from eval.paper import ROW_NOTES
 from eval.record import record_lines, write_json, write_text
 from eval.report_tables import (
@@ -104,11 +103,11 @@ def _page(
     systems: dict[str, System] = {name: found["system"] for name, found in results.items()}
     competing = {name: summary[name] for name, system in systems.items() if system.kind not in REFERENCES}
     shown = competing or summary
-    suffix = "-sprite" if _is_sprite_space(config, suite) else ""
+    suffixes = config.suffixes(suite.name)
     page = Document(config.title or f"Evaluation on {suite.name}")
     page.text(_introduction(config, suite, summary))
-    _main_part(page, results, summary, next(iter(shown)), suffix, absent)
-    _paper_part(page, shown, suffix)
+    _main_part(page, results, summary, next(iter(shown)), suffixes, absent)
+    _paper_part(page, shown, suffixes)
     page.heading("All metrics")
     page.table(*metric_table(summary))
     if len(summary) > 1:
@@ -116,7 +115,7 @@ def _page(
         page.text("Positive: larger. With 95 % interval and the p-value of a sign-flip test, not corrected for many.")
         page.table(*difference_table(summary))
     page.heading("Speed")
-    if latency_quality(shown, _beside(target, "_latency.png"), suffix):
+    if latency_quality(shown, _beside(target, "_latency.png"), suffixes.distance):
         page.picture(_beside(target, "_latency.png").name, "time to the first pixels against quality", plot=True)
     page.table(*speed_table(shown))
     page.heading("Error over time")
@@ -130,16 +129,16 @@ def _page(
     page.heading("Left out")
     page.items(left_out(results) or ["No clip was left out."])
     page.heading("What is measured")
-    page.items(definitions(suffix))
+    page.items(definitions(suffixes))
     return page
 
 
 def _main_part(
-    page: Document, results: Results, summary: dict[str, Any], first: str, suffix: str, absent: Sequence[str]
+    page: Document, results: Results, summary: dict[str, Any], first: str, suffixes: Suffixes, absent: Sequence[str]
 ) -> None:
     """The main table, what its rows are, and which rows are not there."""
     page.heading("Main table")
-    page.table(*main_table(summary, suffix))
+    page.table(*main_table(summary, suffixes))
     for name, found in results.items():
         ratio = control_ratio(found["rows"], results[first]["rows"])
         if found["system"].kind == "shuffled" and ratio is not None:
@@ -152,9 +151,9 @@ def _main_part(
         page.text(f"Rows of the paper's tables that are absent here, for want of a model: {', '.join(absent)}.")
 
 
-def _paper_part(page: Document, shown: dict[str, Any], suffix: str) -> None:
+def _paper_part(page: Document, shown: dict[str, Any], suffixes: Suffixes) -> None:
     """Our numbers and the paper's, side by side and apart."""
-    header, rows = beside_the_paper(shown, suffix)
+    header, rows = beside_the_paper(shown, suffixes)
     if not rows:
         return
     page.heading("Beside the paper")
@@ -170,17 +169,12 @@ def _beside(target: Path, ending: str) -> Path:
     return target.with_name(target.name + ending)
 
 
-def _is_sprite_space(config: EvalConfig, suite: Suite) -> bool:
-    return config.features == "sprite" or (config.features == "auto" and suite.name == "sprites")
-
-
 def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> str:
     found = next(iter(summary.values()))
     longest = max(entry["long_clips"] for entry in summary.values())
     more = f" (up to {longest} of them again with {LONG_FRAMES} frames)" if longest else ""
     kind = "its test split: seeds, and partly shapes, that no training has seen" if suite.name == "sprites" else ""
-    space = SpriteSpace if _is_sprite_space(config, suite) else StandardSpace
-    named = f"FID{space.suffix} and its like" if space.suffix else "FID and its like"
+    named = f"FID{config.suffixes(suite.name).distance} and its like"
     return (
         f"{found['clips']} clips of suite `{config.suite}`{': ' + kind if kind else ''}; at most {config.num_frames} "
         f"pixel frames each{more}; seed {config.seed} for the first clip, one more for each following. Tracker: "

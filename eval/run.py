@@ -48,7 +48,7 @@ def make_meter(config: EvalConfig, suite: Suite) -> Meter:
     Raises:
         ValueError: if one of them cannot be had.
     """
-    sprite = config.features == "sprite" or (config.features == "auto" and suite.name == "sprites")
+    sprite = config.space(suite.name) == "sprite"
     return Meter(
         space=SpriteSpace() if sprite else StandardSpace(config.inception, config.i3d, config.device),
         scorer=load_scorer(config.aesthetic_head, config.device),

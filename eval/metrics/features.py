@@ -33,9 +33,8 @@ I3D_SIDE, I3D_SHORTEST = 224, 10
 
 
 class FeatureSpace(Protocol):
-    """Two networks and the suffix that the metrics' names get."""
+    """Two networks."""
 
-    suffix: str
     shortest: int
     """Fewest pixel frames of a clip."""
 
@@ -50,8 +49,6 @@ class FeatureSpace(Protocol):
 
 class SpriteSpace:
     """The bundled network of Sprite World."""
-
-    suffix = "-sprite"
 
     def __init__(self) -> None:
         self.network = load_features()
@@ -79,7 +76,6 @@ class StandardSpace:
         ValueError: if a network cannot be had.
     """
 
-    suffix = ""
     shortest = I3D_SHORTEST
 
     def __init__(
