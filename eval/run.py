@@ -154,6 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)
+    if absent:
+        logger.warning("there is no model for %s; these rows will be absent", ", ".join(absent))
     systems = with_truth(systems, suite, config.num_frames)
     unusable = check_systems(systems, suite, indices, config.num_frames)
     shortest = make_meter(config, suite).space.shortest  # a network that cannot be had is told here

@@ -71,8 +71,10 @@ class System:
         Raises:
             ValueError: naming what is wrong.
         """
-        name, _, rest = text.rpartition("=") if "=" in text else ("", "", text)
-        if "=" in text and not name:
+        name, equals, rest = text.partition("=")
+        if not equals or ":" in name:  # no name, but perhaps a folder with = in it
+            name, rest = "", text
+        elif not name:
             raise ValueError(f"systems: {text!r} has no name before the =")
         if rest in ("truth", "still"):
             return cls(name or rest, rest)
