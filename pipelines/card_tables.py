@@ -29,7 +29,7 @@ class Measured:
     def line(self) -> str:
         """The row in Markdown."""
         interval = "" if self.low is None else f"{self.low:.{self.digits}f} to {self.high:.{self.digits}f}"
-        return f"| {self.text} | {self.value:.{self.digits}f} {self.unit} | {interval} |"
+        return f"| {self.text} | {f'{self.value:.{self.digits}f} {self.unit}'.strip()} | {interval} |"
 
 
 def read_measured(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> list[Measured]:
@@ -78,7 +78,7 @@ def eval_results(rows: Sequence[Measured], dataset: str, record: Mapping[str, An
             dataset_type="sprite-world",
             dataset_name=dataset,
             metric_type=row.metric,
-            metric_name=f"{row.text} ({row.unit})",
+            metric_name=f"{row.text} ({row.unit})" if row.unit else row.text,
             metric_value=round(row.value, 4),
             metric_args={"command": record["command"], "commit": record["commit"]},
         )

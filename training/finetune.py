@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers import AutoencoderKLWan
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -264,6 +264,8 @@ def main(config: FinetuneConfig) -> None:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         step_scheduler_with_optimizer=False,
         mixed_precision=config.mixed_precision,
+        # CLIP's last layer is trained by nothing: its tokens are taken before it.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)

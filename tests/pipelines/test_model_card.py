@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,9 @@ def test_measured_rows():
     assert mean.line() == "| error | 3.14 px | 2.50 to 4.00 |"
     assert median.line() == "| error, median | 2.0 px |  |"
     assert given.line() == "| PSNR | 31.0 dB |  |"
+    bare = replace(mean, unit="")
+    assert bare.line() == "| error | 3.14 | 2.50 to 4.00 |"
+    assert [entry.metric_name for entry in eval_results([mean, bare], "x", RECORD)] == ["error (px)", "error"]
     (entry,) = eval_results([mean, median, given], "a benchmark", RECORD)
     assert (entry.metric_type, entry.metric_value, entry.dataset_name) == ("error", 3.1416, "a benchmark")
     assert follow({"a": [{"b": 1}, {"b": 2}]}, "a/b") == [1, 2]

@@ -1,12 +1,18 @@
 """Runs and the Hub, through its own client: pushed in the middle, resumed to the same bits, adapters, refusals."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from tests.hub_process import ROOT
 from tests.hub_server import refusal
+from training.config import config_lines
+from training.finetune import FinetuneConfig
 
 
 RUN = """
@@ -149,3 +155,27 @@ def test_what_the_hub_refuses_is_known_before_the_first_step(hub_process, code, 
 def test_a_new_repository_is_begun_at_the_beginning(hub_process, code):
     options = {"push_to_hub": True, "resume_from_hub": True, "hub_model_id": "alice/new", "steps": 1}
     assert "alice/new has no state yet" in hub_process.run(code("new", **options))
+
+
+@pytest.mark.slow
+def test_two_processes_push_once_and_both_resume(hub, run_inputs, tmp_path):
+    settings = {"init_from": str(run_inputs / "pipeline"), "data": [str(run_inputs / "latents")], "num_latents": 3}
+    settings |= {"batch_size": 1, "save_every": 2, "log_every": 1, "validate": False, "hub_model_id": "alice/two"}
+    settings |= {"push_to_hub": True, "resume_from_hub": True}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    for folder, steps in (("first", 2), ("second", 4)):
+        config = FinetuneConfig(output_dir=str(tmp_path / folder), steps=steps, **settings)
+        (tmp_path / f"{folder}.yaml").write_text(config_lines(config))
+        variables = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **hub.environment(tmp_path / "home")}
+        done = subprocess.run(
+            [*command, "training.finetune", str(tmp_path / f"{folder}.yaml")],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-9000:]
+    assert [commit.title for commit in hub.repository("alice/two").commits[1:]] == ["Step 2", "Step 4"]
+    rows = [json.loads(line)["step"] for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
+    assert rows == [0, 1, 2, 3]
