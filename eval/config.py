@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 FEWEST_CLIPS = 3
@@ -11,6 +12,13 @@ LONG_CLIPS = 40
 LONG_FRAMES = 81
 SPACES = ("auto", "sprite", "standard")
 TRACKERS = ("lucas-kanade", "patch", "cotracker")
+
+
+class Suffixes(NamedTuple):
+    """Endings of names: a number of another network gets another name."""
+
+    distance: str
+    aesthetic: str
 
 
 @dataclass
@@ -26,6 +34,9 @@ class EvalConfig:
     suite: str = field(
         default="sprites",
         metadata={"help": "sprites, folder:DIR, movebench:LIST, tapvid:FILE, vipseg:DIR or mcbench:DIR."},
+    )
+    size: str = field(
+        default="", metadata={"help": "WIDTHxHEIGHT: brings all cases to one canvas; default: as they are."}
     )
     quick: bool = field(default=False, metadata={"help": f"The first {QUICK_CLIPS} clips, none of them long."})
     num_clips: int | None = field(default=None, metadata={"help": "First clips of the suite; default: all, or quick."})
@@ -80,6 +91,18 @@ class EvalConfig:
                 f"num_clips: {wanted} of a suite that has {available}; at least {FEWEST_CLIPS} must be there"
             )
         return wanted
+
+    def space(self, suite: str) -> str:
+        """Feature space of the distances: ``sprite`` or ``standard``."""
+        own = "sprite" if suite == "sprites" else "standard"
+        return own if self.features == "auto" else self.features
+
+    def suffixes(self, suite: str) -> Suffixes:
+        """What is added to the names of metrics whose network is one of Sprite World."""
+        return Suffixes(
+            distance="-sprite" if self.space(suite) == "sprite" else "",
+            aesthetic="-sprite" if self.aesthetic_head is None else "",
+        )
 
     @property
     def long_clips(self) -> int:

@@ -81,7 +81,7 @@ def labelled(picture: Pixels, text: str) -> Pixels:
     return np.asarray(canvas)
 
 
-def contact_sheet(clips: Sequence[tuple[str, list[Pixels]]], every: int = 4) -> Image.Image:
+def contact_sheet(clips: Sequence[tuple[str, list[Pixels]]], every: int = 8) -> Image.Image:
     """Clips under one another, every ``every``-th pixel frame from left to right."""
     strips = [labelled(np.concatenate(frames[::every], axis=1), label) for label, frames in clips]
     return Image.fromarray(np.concatenate(strips, axis=0))

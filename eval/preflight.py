@@ -6,15 +6,17 @@ error that names it. A few broken files among many are told at once, left out, a
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from eval.config import FEWEST_CLIPS
-from eval.suites.case import Suite
+from eval.suites.case import Case, Suite
 from eval.systems import System, source_folder
 from eval.videos import Probe, probe
+from pipelines.image_input import nearest_bucket
 
 
 logger = logging.getLogger(__name__)
@@ -43,10 +45,27 @@ def check_systems(
             broken[system.name], sizes[system.name] = _check_videos(system, folder, suite, indices, num_frames)
             for problem in broken[system.name].values():
                 logger.warning("%s: %s; this clip is left out", system.name, problem)
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {width}x{height}" for name, (height, width) in sizes.items())
-        raise ValueError(f"systems: videos of different sizes ({listed}); bring them to one, errors are in pixels")
+    _check_canvas(systems, suite.case(indices[0], num_frames), sizes)
     return broken
+
+
+def _check_canvas(systems: Sequence[System], case: Case, sizes: dict[str, tuple[int, int]]) -> None:
+    """Raises ValueError if the systems would be measured in different pixels."""
+    height, width = case.picture.shape[:2]
+    canvases: dict[str, tuple[int, int]] = {}
+    for system in systems:
+        canvases[system.name] = sizes.get(system.name, (height, width))
+        if system.is_model:
+            folder = source_folder(system)
+            assert folder is not None
+            index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+            canvases[system.name] = nearest_bucket(width, height, index["buckets"])
+    if len(set(canvases.values())) > 1:
+        listed = ", ".join(f"{name} {wide}x{high}" for name, (high, wide) in canvases.items())
+        raise ValueError(
+            f"systems: their pictures have different sizes ({listed}), and errors are in pixels; bring videos to one "
+            "size and add --size WIDTHxHEIGHT"
+        )
 
 
 def _check_videos(

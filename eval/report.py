@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eval.config import LONG_FRAMES, EvalConfig
+from eval.config import LONG_FRAMES, EvalConfig, Suffixes
 from eval.document import Document
 from eval.figures import contact_sheet, drawn, error_over_time, latency_quality, side_by_side
-from eval.metrics.features import SpriteSpace, StandardSpace
 from eval.paper import ROW_NOTES
 from eval.record import record_lines, write_json, write_text
 from eval.report_tables import (
@@ -103,11 +103,11 @@ def _page(
     systems: dict[str, System] = {name: found["system"] for name, found in results.items()}
     competing = {name: summary[name] for name, system in systems.items() if system.kind not in REFERENCES}
     shown = competing or summary
-    suffix = "-sprite" if _is_sprite_space(config, suite) else ""
+    suffixes = config.suffixes(suite.name)
     page = Document(config.title or f"Evaluation on {suite.name}")
     page.text(_introduction(config, suite, summary))
-    _main_part(page, results, summary, next(iter(shown)), suffix, absent)
-    _paper_part(page, shown, suffix)
+    _main_part(page, results, summary, next(iter(shown)), suffixes, absent)
+    _paper_part(page, shown, suffixes)
     page.heading("All metrics")
     page.table(*metric_table(summary))
     if len(summary) > 1:
@@ -115,7 +115,7 @@ def _page(
         page.text("Positive: larger. With 95 % interval and the p-value of a sign-flip test, not corrected for many.")
         page.table(*difference_table(summary))
     page.heading("Speed")
-    if latency_quality(shown, _beside(target, "_latency.png"), suffix):
+    if latency_quality(shown, _beside(target, "_latency.png"), suffixes.distance):
         page.picture(_beside(target, "_latency.png").name, "time to the first pixels against quality", plot=True)
     page.table(*speed_table(shown))
     page.heading("Error over time")
@@ -129,30 +129,31 @@ def _page(
     page.heading("Left out")
     page.items(left_out(results) or ["No clip was left out."])
     page.heading("What is measured")
-    page.items(definitions(suffix))
+    page.items(definitions(suffixes))
     return page
 
 
 def _main_part(
-    page: Document, results: Results, summary: dict[str, Any], first: str, suffix: str, absent: Sequence[str]
+    page: Document, results: Results, summary: dict[str, Any], first: str, suffixes: Suffixes, absent: Sequence[str]
 ) -> None:
     """The main table, what its rows are, and which rows are not there."""
     page.heading("Main table")
-    page.table(*main_table(summary, suffix))
+    page.table(*main_table(summary, suffixes))
     for name, found in results.items():
         ratio = control_ratio(found["rows"], results[first]["rows"])
         if found["system"].kind == "shuffled" and ratio is not None:
             page.text(f"{name} is {cell(ratio)} times as far off the path as {first}.")
     notes = [f"**{name}**: {ROW_NOTES[name]}" for name in summary if name in ROW_NOTES]
+    notes += [f"**{one}** and **{other}** made the same videos." for one, other in twins(results)]
     if notes:
         page.items(notes)
     if absent:
         page.text(f"Rows of the paper's tables that are absent here, for want of a model: {', '.join(absent)}.")
 
 
-def _paper_part(page: Document, shown: dict[str, Any], suffix: str) -> None:
+def _paper_part(page: Document, shown: dict[str, Any], suffixes: Suffixes) -> None:
     """Our numbers and the paper's, side by side and apart."""
-    header, rows = beside_the_paper(shown, suffix)
+    header, rows = beside_the_paper(shown, suffixes)
     if not rows:
         return
     page.heading("Beside the paper")
@@ -168,17 +169,12 @@ def _beside(target: Path, ending: str) -> Path:
     return target.with_name(target.name + ending)
 
 
-def _is_sprite_space(config: EvalConfig, suite: Suite) -> bool:
-    return config.features == "sprite" or (config.features == "auto" and suite.name == "sprites")
-
-
 def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> str:
     found = next(iter(summary.values()))
     longest = max(entry["long_clips"] for entry in summary.values())
     more = f" (up to {longest} of them again with {LONG_FRAMES} frames)" if longest else ""
     kind = "its test split: seeds, and partly shapes, that no training has seen" if suite.name == "sprites" else ""
-    space = SpriteSpace if _is_sprite_space(config, suite) else StandardSpace
-    named = f"FID{space.suffix} and its like" if space.suffix else "FID and its like"
+    named = f"FID{config.suffixes(suite.name).distance} and its like"
     return (
         f"{found['clips']} clips of suite `{config.suite}`{': ' + kind if kind else ''}; at most {config.num_frames} "
         f"pixel frames each{more}; seed {config.seed} for the first clip, one more for each following. Tracker: "
@@ -186,6 +182,12 @@ def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> 
         "of the same clips, with jackknife intervals, and biased upwards at this number of clips (compare rows of "
         "equal number only; the kernel distances are not biased)."
     )
+
+
+def twins(results: Results) -> list[tuple[str, str]]:
+    """Pairs of systems whose every number is the same: two names of one model."""
+    values = {name: [(row["index"], row["values"]) for row in found["rows"]] for name, found in results.items()}
+    return [(one, other) for one, other in combinations(values, 2) if values[one] == values[other]]
 
 
 def left_out(results: Results) -> list[str]:
@@ -223,4 +225,4 @@ def _clips(
         page.video(video.name, f"{word} clip ({case.name}, {errors[index]:.1f} px)")
     sheet = _beside(target, ".png")
     contact_sheet(sheets).save(sheet, optimize=True)
-    page.picture(sheet.name, "every fourth frame of the same clips")
+    page.picture(sheet.name, "every eighth frame of the same clips")

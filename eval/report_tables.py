@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.columns import BY_KEY, CATEGORY_METRICS, DISTANCES, MAIN, METRICS
+from eval.config import Suffixes
 from eval.paper import COLUMNS, PAPER
 
 
 Table = tuple[list[str], list[list[str]]]
 Summary = Mapping[str, Mapping[str, Any]]
 CURVE_LATENTS = (1, 2, 4, 8, 12, 16, 20)
-DISTANCE_DIGITS = {"fid": 2, "fvd": 2, "kid": 4, "kvd": 4}
+DISTANCE_DIGITS = {"fid": 2, "fvd": 2, "kid": 4, "kvd": 2}
 
 
 def cell(found: Mapping[str, float] | None, digits: int = 2) -> str:
@@ -23,9 +24,9 @@ def cell(found: Mapping[str, float] | None, digits: int = 2) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def distance_label(name: str, suffix: str) -> str:
+def distance_label(name: str, suffixes: Suffixes) -> str:
     """``FID-sprite`` and so on."""
-    return name.upper() + suffix
+    return name.upper() + suffixes.distance
 
 
 def milliseconds(found: Mapping[str, float] | None) -> str:
@@ -38,11 +39,11 @@ def _measured(summary: Summary, keys: Sequence[str]) -> list[str]:
     return [key for key in keys if any(found["values"][key] is not None for found in summary.values())]
 
 
-def main_table(summary: Summary, suffix: str) -> Table:
+def main_table(summary: Summary, suffixes: Suffixes) -> Table:
     """The columns of the paper's tables, as far as they can be had, and the path error."""
     keys = _measured(summary, MAIN)
-    header = ["system", "first pixels, ms", *(distance_label(name, suffix) for name in DISTANCES)]
-    header += [_label(key, suffix) for key in keys]
+    header = ["system", "first pixels, ms", *(distance_label(name, suffixes) for name in DISTANCES)]
+    header += [_label(key, suffixes) for key in keys]
     rows = [
         [
             name,
@@ -55,9 +56,9 @@ def main_table(summary: Summary, suffix: str) -> Table:
     return header, rows
 
 
-def _label(key: str, suffix: str) -> str:
+def _label(key: str, suffixes: Suffixes) -> str:
     """The sprite scorer gives another score than LAION's, and is named so."""
-    return BY_KEY[key].label + (suffix if key == "aesthetic" else "")
+    return BY_KEY[key].label + (suffixes.aesthetic if key == "aesthetic" else "")
 
 
 def metric_table(summary: Summary) -> Table:
@@ -88,13 +89,13 @@ def difference_table(summary: Summary) -> Table:
     return ["metric", *others], rows
 
 
-def beside_the_paper(summary: Summary, suffix: str) -> Table:
+def beside_the_paper(summary: Summary, suffixes: Suffixes) -> Table:
     """The paper's six columns, ours and theirs apart."""
     ours = {
         "latency": ("first generated pixels, s", _latency),
-        "fid": (distance_label("fid", suffix), lambda found: cell(found["distances"]["fid"])),
-        "fvd": (distance_label("fvd", suffix), lambda found: cell(found["distances"]["fvd"])),
-        "aesthetic": (_label("aesthetic", suffix), lambda found: cell(found["values"]["aesthetic"])),
+        "fid": (distance_label("fid", suffixes), lambda found: cell(found["distances"]["fid"])),
+        "fvd": (distance_label("fvd", suffixes), lambda found: cell(found["distances"]["fvd"])),
+        "aesthetic": (_label("aesthetic", suffixes), lambda found: cell(found["values"]["aesthetic"])),
         "smoothness": ("smoothness", _smoothness),
         "consistency": ("motion consistency", _consistency),
     }
@@ -164,10 +165,10 @@ def category_table(summary: Summary) -> Table:
     return ["category", "system", "clips", *(BY_KEY[key].label for key in CATEGORY_METRICS)], rows
 
 
-def definitions(suffix: str) -> list[str]:
+def definitions(suffixes: Suffixes) -> list[str]:
     """What each metric is."""
-    lines = [f"**{distance_label(name, suffix)}** (lower): {meaning}" for name, meaning in DISTANCES.items()]
-    return lines + [f"**{_label(m.key, suffix)}** ({m.better}): {m.meaning}" for m in METRICS]
+    lines = [f"**{distance_label(name, suffixes)}** (lower): {meaning}" for name, meaning in DISTANCES.items()]
+    return lines + [f"**{_label(m.key, suffixes)}** ({m.better}): {m.meaning}" for m in METRICS]
 
 
 def origin_table(results: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], seed: int) -> Table:

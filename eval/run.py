@@ -49,7 +49,7 @@ def make_meter(config: EvalConfig, suite: Suite) -> Meter:
     Raises:
         ValueError: if one of them cannot be had.
     """
-    sprite = config.features == "sprite" or (config.features == "auto" and suite.name == "sprites")
+    sprite = config.space(suite.name) == "sprite"
     return Meter(
         space=SpriteSpace() if sprite else StandardSpace(config.inception, config.i3d, config.device),
         scorer=load_scorer(config.aesthetic_head, config.device),
@@ -78,7 +78,7 @@ class Worker:
     """Makes and measures clips of one system: a model and the networks of the metrics, loaded once."""
 
     def __init__(self, system: System, config: EvalConfig) -> None:
-        self.system, self.config, self.suite = system, config, open_suite(config.suite)
+        self.system, self.config, self.suite = system, config, open_suite(config.suite, config.size)
         self.make, self.meter = maker_of(system, self.suite, config.device), make_meter(config, self.suite)
 
     def row(self, index: int) -> Row:
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     (config,) = HfArgumentParser(EvalConfig).parse_args_into_dataclasses(arguments)
     torch.set_num_threads(1)
-    suite = open_suite(config.suite)
+    suite = open_suite(config.suite, config.size)
     indices = list(range(config.clips(len(suite))))
     if config.export_inputs:
         for index in tqdm(indices, desc="inputs", unit="clip"):
@@ -162,6 +162,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)
+    if absent:
+        logger.warning("there is no model for %s; these rows will be absent", ", ".join(absent))
     systems = with_truth(systems, suite, config.num_frames)
     unusable = check_systems(systems, suite, indices, config.num_frames)
     shortest = make_meter(config, suite).space.shortest  # a network that cannot be had is told here
@@ -176,7 +178,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(
                 f"systems: {system.name}: {len(rows)} clips could be made, {FEWEST_CLIPS} are needed: {broken}"
             )
-        digest = files_digest(source_folder(system))[:12]
+        folder = source_folder(system)
+        digest = files_digest(folder)[:12] if folder is not None else "-"
         results[system.name] = {"system": system, "rows": rows, "broken": broken, "records": records, "digest": digest}
     write_report(config, suite, results, absent, record)
 

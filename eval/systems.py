@@ -33,7 +33,6 @@ from pipelines.video import to_frames
 
 
 DONOR_SEED = 206
-KINDS = ("causal", "bidirectional", "videos", "shuffled", "vae", "truth", "still")
 REFERENCES = ("shuffled", "vae", "truth", "still")
 """Rows that bound the others: nothing competes with them."""
 MODEL_KINDS = ("causal", "bidirectional", "shuffled", "vae")
@@ -72,8 +71,10 @@ class System:
         Raises:
             ValueError: naming what is wrong.
         """
-        name, _, rest = text.rpartition("=") if "=" in text else ("", "", text)
-        if "=" in text and not name:
+        name, equals, rest = text.partition("=")
+        if not equals or ":" in name:  # no name, but perhaps a folder with = in it
+            name, rest = "", text
+        elif not name:
             raise ValueError(f"systems: {text!r} has no name before the =")
         if rest in ("truth", "still"):
             return cls(name or rest, rest)

@@ -5,8 +5,8 @@
 | `sprite` | bundled network, as they are | bundled network, windows of 16 frames at half size |
 | `standard` | Inception of pytorch-fid, resized to 299 | I3D (Kinetics-400, 400 logits), resized to 224x224 |
 
-Distances in the first are called FID-sprite and so on. The paper does not say which FVD it reports; ours takes the
-first 16 frames or more of each clip as they are, in the I3D torchscript of StyleGAN-V.
+Distances in the first are called FID-sprite and so on. The paper does not say which FVD it reports; ours shows each
+clip whole, every frame, to the I3D torchscript of StyleGAN-V.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ I3D_SIDE, I3D_SHORTEST = 224, 10
 
 
 class FeatureSpace(Protocol):
-    """Two networks and the suffix that the metrics' names get."""
+    """Two networks."""
 
-    suffix: str
     shortest: int
     """Fewest pixel frames of a clip."""
 
@@ -50,8 +49,6 @@ class FeatureSpace(Protocol):
 
 class SpriteSpace:
     """The bundled network of Sprite World."""
-
-    suffix = "-sprite"
 
     def __init__(self) -> None:
         self.network = load_features()
@@ -79,7 +76,6 @@ class StandardSpace:
         ValueError: if a network cannot be had.
     """
 
-    suffix = ""
     shortest = I3D_SHORTEST
 
     def __init__(

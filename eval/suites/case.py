@@ -122,6 +122,29 @@ def fit_case(case: Case, height: int, width: int) -> Case:
     return replace(case, picture=fitted(case.picture), tracks=tracks, truth=truth, sprites=None)
 
 
+class OnCanvas:
+    """A suite with all its cases brought to one canvas, so that every system is measured in the same pixels."""
+
+    def __init__(self, suite: Suite, height: int, width: int) -> None:
+        self.suite, self.height, self.width = suite, height, width
+        self.name = suite.name
+
+    def __len__(self) -> int:
+        return len(self.suite)
+
+    def names(self) -> Sequence[str]:
+        """See `Suite`."""
+        return self.suite.names()
+
+    def case(self, index: int, num_frames: int) -> Case:
+        """See `Suite`."""
+        return fit_case(self.suite.case(index, num_frames), self.height, self.width)
+
+    def digest(self) -> str:
+        """See `Suite`."""
+        return f"{self.suite.digest()} {self.height} {self.width}"
+
+
 def list_digest(paths: Sequence[Path]) -> str:
     """Digest of the names, sizes and times of files."""
     digest = hashlib.sha256()

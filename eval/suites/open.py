@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
-from eval.suites.case import Suite
+from eval.suites.case import OnCanvas, Suite
 from eval.suites.folder import FolderSuite
 from eval.suites.mcbench import McBenchSuite
 from eval.suites.movebench import MoveBenchSuite
@@ -18,15 +19,19 @@ READERS: dict[str, Callable[[str], Suite]] = {
 }
 
 
-def open_suite(text: str) -> Suite:
-    """``sprites``, or ``reader:path``.
+def open_suite(text: str, size: str = "") -> Suite:
+    """``sprites``, or ``reader:path``; all cases on a canvas of ``size``, ``WIDTHxHEIGHT``, if one is given.
 
     Raises:
-        ValueError: if there is no such reader, or its files are not as they should be.
+        ValueError: if there is no such reader, its files are not as they should be, or the size is none.
     """
     name, _, path = text.partition(":")
-    if text == SpriteSuite.name:
-        return SpriteSuite()
-    if name not in READERS or not path:
+    if text != SpriteSuite.name and (name not in READERS or not path):
         raise ValueError(f"suite: {text!r} is unknown; use sprites, or one of {', '.join(READERS)} with :path")
-    return READERS[name](path)
+    suite = SpriteSuite() if text == SpriteSuite.name else READERS[name](path)
+    if not size:
+        return suite
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
+    if found is None:
+        raise ValueError(f"size: {size!r} is not WIDTHxHEIGHT, for instance 832x480")
+    return OnCanvas(suite, height=int(found[2]), width=int(found[1]))

@@ -32,7 +32,7 @@ def test_sheet_and_video(tmp_path):
     frames = drawn(case, case.truth)
     assert (frames[4] == np.array(POINT_COLOUR)).all(-1).any()
     sheet = contact_sheet([("truth", frames), ("again", frames)])
-    assert sheet.size == (3 * 128, 2 * (128 + LABEL_HEIGHT))
+    assert sheet.size == (2 * 128, 2 * (128 + LABEL_HEIGHT))
     side_by_side([("truth", frames), ("again", frames)], tmp_path / "v.mp4")
     assert probe(tmp_path / "v.mp4") == (9, 128 + LABEL_HEIGHT, 256)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eval.preflight import check_systems
+from eval.suites.case import OnCanvas
 from eval.suites.sprites import SpriteSuite
 from eval.systems import System
 from pipelines.video import write_video
@@ -71,5 +72,14 @@ class Elsewhere(SpriteSuite):
 
 def test_two_folders_of_different_sizes(tmp_path):
     systems = [system(write(tmp_path / "a"), "large"), system(write(tmp_path / "b", size=64), "small")]
-    with pytest.raises(ValueError, match="videos of different sizes .large 128x128, small 64x64."):
+    with pytest.raises(ValueError, match="different sizes .large 128x128, small 64x64.*add --size WIDTHxHEIGHT"):
         check_systems(systems, Elsewhere(), INDICES, FRAMES)
+
+
+def test_a_model_and_the_truth_on_different_canvases(model_folder):
+    """The model's bucket is 128x128; a suite of wide pictures must be brought to it."""
+    systems = [System("ours", "causal", str(model_folder)), System("truth", "truth")]
+    wide = OnCanvas(SpriteSuite(), 96, 128)
+    with pytest.raises(ValueError, match="different sizes .ours 128x128, truth 128x96."):
+        check_systems(systems, wide, INDICES, FRAMES)
+    check_systems(systems, OnCanvas(wide, 128, 128), INDICES, FRAMES)

@@ -3,6 +3,7 @@
 import pytest
 
 from eval.columns import METRICS
+from eval.config import EvalConfig, Suffixes
 from eval.paper import PAPER, TABLE_1, TABLE_2
 from eval.report_tables import (
     beside_the_paper,
@@ -17,6 +18,9 @@ from eval.report_tables import (
     speed_table,
 )
 from eval.systems import System
+
+
+SPRITE = Suffixes("-sprite", "-sprite")
 
 
 def interval(mean):
@@ -53,14 +57,14 @@ def test_cells():
 
 
 def test_main_table_leaves_out_what_nobody_has(summary):
-    header, rows = main_table(summary, "-sprite")
+    header, rows = main_table(summary, SPRITE)
     assert header[:4] == ["system", "first pixels, ms", "FID-sprite", "KID-sprite"]
     assert "aesthetic-sprite" in header and "motion smoothness" not in header
     assert all(len(row) == len(header) for row in rows) and rows[0][:2] == ["AR-Drag", "123 (200)"]
 
 
 def test_the_paper_stands_apart(summary):
-    header, rows = beside_the_paper(summary, "-sprite")
+    header, rows = beside_the_paper(summary, SPRITE)
     assert header[2:] == ["here", "the paper's metric", "paper (1.3B, one H20, other clips)"]
     assert {row[0] for row in rows} == {"AR-Drag"} and len(rows) == 6
     assert [row[-1] for row in rows] == ["0.44", "28.98", "187.49", "4.07", "0.9948", "4.37"]
@@ -81,7 +85,7 @@ def test_other_tables(summary):
     assert curve_table(summary)[1][0] == ["AR-Drag", "1.00", "2.00", "4.00", "8.50", "0.00", "0.00", "20.25"]
     assert category_table(summary)[1][0][:4] == ["fast", "AR-Drag", "4", "3.00 [2.50, 3.50]"]
     assert speed_table(summary)[1][1] == ["mine", "123 (200)", "50.0", "512"]
-    assert any(line.startswith("**FVD-sprite** (lower)") for line in definitions("-sprite"))
+    assert any(line.startswith("**FVD-sprite** (lower)") for line in definitions(SPRITE))
 
 
 def test_rows_say_where_they_come_from():
@@ -90,3 +94,11 @@ def test_rows_say_where_they_come_from():
     header, rows = origin_table({"t": {**found, "records": [first, second]}}, [first, second], seed=3)
     assert rows == [["t", "bidirectional `runs/t`, 24 steps", "d1", "2", "3", "1, 2", "aaaaaaaaaaaa, none"]]
     assert len(header) == len(rows[0])
+
+
+def test_only_the_network_that_is_another_changes_a_name(summary):
+    assert EvalConfig().suffixes("sprites") == SPRITE
+    assert EvalConfig(aesthetic_head="head.pth").suffixes("tapvid") == Suffixes("", "")
+    assert EvalConfig(features="sprite", aesthetic_head="head.pth").suffixes("tapvid") == Suffixes("-sprite", "")
+    header, _ = main_table(summary, Suffixes("", "-sprite"))
+    assert "FVD" in header and "aesthetic-sprite" in header

@@ -16,6 +16,8 @@ from eval.systems import AR_ROWS, REFERENCE_ROWS, RIVALS, System, donor_of, expa
         ("videos:x/y", System("y", "videos", "x/y")),
         ("control=shuffled:a", System("control", "shuffled", "a")),
         ("ceiling=vae:a", System("ceiling", "vae", "a")),
+        ("ours=runs/lr=0.1", System("ours", "causal", "runs/lr=0.1")),
+        ("videos:runs/lr=0.1", System("lr=0.1", "videos", "runs/lr=0.1")),
         ("truth", System("truth", "truth")),
         ("still picture=still", System("still picture", "still")),
     ],

@@ -210,3 +210,14 @@ def test_names_of_suites(tmp_path):
     write_case(SpriteSuite().case(0, 5), tmp_path)
     assert len(open_suite(f"folder:{tmp_path}")) == 1
     assert Tracks.load(tmp_path / "000.tracks.json").num_frames == 5
+
+
+def test_a_size_brings_every_case_to_one_canvas():
+    suite = open_suite("sprites", "96x64")
+    case = suite.case(0, 5)
+    assert case.picture.shape == (64, 96, 3) and case.truth.shape == (5, 64, 96, 3) and case.sprites is None
+    assert suite.digest() != open_suite("sprites").digest() and len(suite) == 206 and suite.names()[0] == "000"
+    assert open_suite("sprites", "128x128").case(0, 5).sprites is not None
+    for size in ("96", "96x", "x64", "0x64", "96*64"):
+        with pytest.raises(ValueError, match="size: .* is not WIDTHxHEIGHT"):
+            open_suite("sprites", size)
