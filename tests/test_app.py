@@ -19,6 +19,12 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--port" in capsys.readouterr().err
 
 
+def test_a_space_may_name_its_model_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARDRAG_MODEL", "user/x")
+    assert app.parse_arguments([]).model == "user/x"
+    assert app.parse_arguments(["--model", "y"]).model == "y"
+
+
 def test_unknown_model_is_one_line(tmp_path) -> None:
     with pytest.raises(SystemExit, match="app.py: model: .* does not exist"):
         app.main(["--model", str(tmp_path / "nothing")])
