@@ -35,6 +35,7 @@ def test_a_visitor_who_fails_is_not_left_out():
         together(2, lambda i: None if i else 1)
 
 
+@pytest.mark.slow
 def test_app_that_does_not_start_is_named(tmp_path):
     with (
         pytest.raises(ValueError, match="model: the Space did not start"),

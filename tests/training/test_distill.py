@@ -124,7 +124,13 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[] if name == "ardrag" else pytest.mark.slow)
+        for name, changes in VARIANTS.items()
+    ],
+)
 def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
@@ -168,6 +174,7 @@ def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
     assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_update_of_one(configure, tmp_path):
     """Two ranks with one batch each are one rank that accumulates both (gloo; the sums are taken in another order)."""
     one, two = configure("one", gradient_accumulation_steps=2), configure("two")

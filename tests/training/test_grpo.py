@@ -226,10 +226,16 @@ def weights_of(config, file="state/model.safetensors"):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"mode": "crn", "eta": 1.0, "share_history": True, "credit_radius": 2.0, "credit_smoothing": 1.0},
-        {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True},
+        pytest.param(
+            {"mode": "crn", "eta": 1.0, "share_history": True, "credit_radius": 2.0, "credit_smoothing": 1.0},
+            id="crn, one past, near the tracks",
+        ),
+        pytest.param(
+            {"updates": 2, "gradient_accumulation_steps": 2, "history_gradient": True},
+            id="two updates, accumulated",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["crn, one past, near the tracks", "two updates, accumulated"],
 )
 def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, bright, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
@@ -320,6 +326,7 @@ def test_a_reward_that_fails_stops_the_run_with_the_rollout_kept(configure, monk
     assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
     """Two ranks with one prompt each are one rank that accumulates both."""
     one, two = configure("one", gradient_accumulation_steps=2, steps=2), configure("two", steps=2)

@@ -90,6 +90,7 @@ class Moody:
         return np.array([[os.getpid(), began, time.time(), tracks.num_frames, float(videos.sum())]] * 2)
 
 
+@pytest.mark.slow
 def test_two_processes_work_at_the_same_time(tmp_path):
     rewards = {name: RewardProcess(Moody, tmp_path, 0) for name in ("one", "other")}
     score_all(rewards, VIDEOS, TRACKS, 1, tmp_path)  # both have begun now

@@ -51,6 +51,7 @@ def test_rank_correlation():
     assert rank_correlation(values, -values) == pytest.approx(-1)
 
 
+@pytest.mark.slow
 def test_a_short_training_learns_to_rank(tmp_path, monkeypatch):
     """One kind of degradation is enough for a few seconds."""
     monkeypatch.setattr(train_aesthetic, "DEGRADATIONS", {"noise": DEGRADATIONS["noise"]})
