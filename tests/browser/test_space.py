@@ -128,7 +128,7 @@ def test_live_drag_changes_the_video_that_is_playing(page: Any, ball: Path) -> N
     page.mouse.up()
     wait_still(page)
     last = where_red(canvas_pixels(page))
-    assert np.hypot(last[0] - 0.62 * 128, last[1] - 0.62 * 128) <= 10, (first, last)
+    assert np.hypot(last[0] - 0.62 * 128, last[1] - 0.62 * 128) <= 8, (first, last)
     assert last[0] > BALL[0] + 20, "it did not follow at all"
     hud = page.inner_text("#hud")
     assert re.search(r"first frame \d+ ms", hud) and re.search(r"lag \d+ frames", hud), hud
@@ -213,6 +213,7 @@ def test_export_and_import_give_the_same_drawing(page: Any, ball: Path, tmp_path
     page.click("#clear")
     assert page.locator("#tracks li").count() == 0
     page.set_input_files("#import", path)
+    page.get_by_text("2 tracks over 33 frames").wait_for()
     assert page.locator("#tracks li").count() == 2 and page.locator("#keys li").count() == 2
     page.set_input_files("#import", ball)
     page.get_by_text("tracks: this file is not JSON").wait_for()
