@@ -24,9 +24,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     limits = Limits()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     model = os.environ.get("ARDRAG_MODEL") or str(BUNDLED_CHECKPOINT)
-    parser.add_argument(
-        "--model", default=model, help="folder or Hub name (default: ARDRAG_MODEL, or bundled)"
-    )
+    parser.add_argument("--model", default=model, help="folder or Hub name (default: ARDRAG_MODEL, or bundled)")
     parser.add_argument("--host", help="address to listen on (default: this machine only; 0.0.0.0 is everyone)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="also make a public link that lasts a week")
