@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -108,7 +109,7 @@ class Take:
         return Made(latent, frames.start, made, places, lag)
 
     def rewind(self, latent: int) -> int:
-        """Go back to before ``latent``; gives the number of frames that are left.
+        """Go back to before ``latent`` and wait there; gives the number of frames that are left.
 
         Raises:
             ValueError: if that latent was never made.
@@ -117,13 +118,14 @@ class Take:
         if not 0 <= latent <= position:
             raise ValueError(f"latent: {latent} is not in this take; choose 0 to {position}")
         if latent == position:
-            return len(self.session.frames)
-        try:
-            self.session.rewind(latent)
-        except ValueError:  # farther back than the session remembers: same seed and same control, same pixels
-            self._replay(latent)
-        self.control = self._before[latent].snapshot()
-        del self._before[latent:]
+            self.control = self.control.snapshot()
+        else:
+            try:
+                self.session.rewind(latent)
+            except ValueError:  # farther back than the session remembers: same seed and same control, same pixels
+                self._replay(latent)
+            self.control = self._before[latent].snapshot()
+            del self._before[latent:]
         self.playing, self.paced, self._settle = False, True, 0
         self._seen = len(self.session.frames) - 1
         return len(self.session.frames)
@@ -134,8 +136,7 @@ class Take:
         Raises:
             ValueError: as `rewind`.
         """
-        twin = Take.__new__(Take)
-        twin.__dict__.update(self.__dict__)
+        twin = copy.copy(self)
         twin.session, twin.control, twin._before = self.session.fork(), self.control.snapshot(), list(self._before)
         try:
             twin.rewind(latent)

@@ -98,6 +98,14 @@ def test_branch_leaves_the_take_as_it_is(begin):
     twin.close()
 
 
+def test_branch_at_the_end_of_a_clip_that_is_being_made_waits(begin):
+    take = Take(begin, PATH, 13, paced=False)
+    take.step(), take.step()
+    twin = take.branch(2)
+    assert take.due and not twin.due and len(twin.session.frames) == 5
+    twin.close()
+
+
 def test_latent_that_was_never_made_is_an_error(begin):
     take = Take(begin, PATH, 13, paced=False)
     run(take)
