@@ -6,6 +6,7 @@ from eval import app_latency
 from eval.app_latency import Live, Page, markdown, measure, summary, together
 
 
+@pytest.mark.slow
 def test_a_running_server_is_measured(run_space):
     running = run_space(seats=4)
     results = measure(running.url, rounds=1, visitors=2, seconds=0.5)

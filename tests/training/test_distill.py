@@ -219,6 +219,7 @@ def test_kept_configuration_is_the_configuration(configure):
     assert yaml.safe_load((Path(config.output_dir) / "config.yaml").read_text()) == asdict(config)
 
 
+@pytest.mark.slow
 def test_every_save_is_pushed(configure, monkeypatch):
     pushed = []
     monkeypatch.setattr(distill, "start_on_hub", lambda *arguments: None)

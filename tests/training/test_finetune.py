@@ -44,7 +44,12 @@ OWN = {"causal": True, "own_history": 0.7, "sigmas": [1.0, 0.5, 0.0], "first_lat
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"causal": True, "gradient_accumulation_steps": 2}, OWN], ids=["bidi", "causal", "own history"]
+    "changes",
+    [
+        pytest.param({}, id="bidi", marks=pytest.mark.slow),
+        pytest.param({"causal": True, "gradient_accumulation_steps": 2}, id="causal", marks=pytest.mark.slow),
+        pytest.param(OWN, id="own history"),
+    ],
 )
 def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)

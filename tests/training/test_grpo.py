@@ -265,6 +265,7 @@ def test_the_first_ratio_is_1_and_the_divergence_grows(configure, bright):
     assert row["policy/ratio_spread"] > 0
 
 
+@pytest.mark.slow
 def test_what_is_away_from_the_tracks_is_held(configure, bright):
     """With a heavy weight elsewhere the policy moves near the tracks, and less than half as far away from them."""
     moved = {}
@@ -371,6 +372,7 @@ def test_settings_that_contradict_each_other(configure, changes, message):
         configure(**changes)
 
 
+@pytest.mark.slow
 def test_every_save_is_pushed(configure, monkeypatch, bright):
     pushed = []
     monkeypatch.setattr(grpo, "start_on_hub", lambda *arguments: None)
