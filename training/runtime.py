@@ -133,6 +133,7 @@ def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
             f"{folder}: the state of step {step} cannot be written ({error}); the last whole state is intact. Make "
             "room and run the same command again"
         ) from error
+    accelerator.wait_for_everyone()  # each process has written its part: only then may the folder move
     if accelerator.is_main_process:
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
