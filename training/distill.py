@@ -28,7 +28,6 @@ from tqdm import tqdm
 from ardrag.conditioning import Conditions, encode_text
 from ardrag.flow import FEW_STEP_SIGMAS, FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
 from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.streaming_vae import fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training import dmd, gan
@@ -320,8 +319,6 @@ def main(config: DistillConfig) -> None:
     start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data))
     cast = assemble(config, accelerator.device, pool.reference.shape[1])
-    if accelerator.device.type == "cpu":
-        fold_causal_convs(cast.student.vae)
     student, critic = Learner(cast.student.transformer), cast.critic
     student_optimizer = MuonAdamW(student.named_parameters(), config.muon_lr, config.adamw_lr)
     critic_optimizer = MuonAdamW(critic.named_parameters(), config.critic_muon_lr, config.critic_adamw_lr)

@@ -26,7 +26,6 @@ from tqdm import tqdm
 from ardrag.conditioning import Conditions
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.streaming_vae import fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training import tiny
@@ -275,8 +274,6 @@ def main(config: FinetuneConfig) -> None:
     pool = LatentPool(load_latents(config.data))
     side = pool.reference.shape[1]
     pipeline = build_pipeline(config, pool.captions, side)
-    if accelerator.device.type == "cpu":
-        fold_causal_convs(pipeline.vae)
     no_motion = blank_motion(pipeline.vae, side, config.num_latents)
     pipeline.to(accelerator.device)
     model = prepare_model(pipeline, config)

@@ -29,7 +29,6 @@ from tqdm import tqdm
 from ardrag.flow import KERNELS
 from ardrag.rewards import Reward, combine
 from ardrag.rollout import seeded_generator
-from ardrag.streaming_vae import fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.config import config_lines, parse_config
@@ -254,8 +253,6 @@ def main(config: GrpoConfig) -> None:
     (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
     pipeline = ARDragPipeline.from_pretrained(config.init_from).to(accelerator.device)
-    if accelerator.device.type == "cpu":
-        fold_causal_convs(pipeline.vae)
     reference = prepare_policy(pipeline, config)
     height, width = pipeline.config.buckets[0]
     frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)

@@ -20,7 +20,6 @@ import torch
 from ardrag.rewards import MotionReward, Reward, mean_per_latent
 from ardrag.sprite_tracks import clip_tracks
 from ardrag.sprites import SpriteClip, make_clip
-from ardrag.streaming_vae import fold_causal_convs
 from ardrag.template_match import path_errors
 from pipelines import ARDragPipeline
 from training.config import parse_config
@@ -102,7 +101,6 @@ def page(rewards: Mapping[str, Float], error: Float) -> str:
 def main(config: AuditConfig) -> None:
     """Roll out, ask, print."""
     pipeline = ARDragPipeline.from_pretrained(config.init_from)
-    fold_causal_convs(pipeline.vae)
     settings = {"num_latents": config.num_latents, "group_size": config.group_size, "mode": config.mode}
     grpo = GrpoConfig(output_dir="", init_from=config.init_from, eta=config.eta, **settings)  # type: ignore[arg-type]
     asked: dict[str, Reward] = {name: MotionReward(build_tracker(name)) for name in config.trackers}

@@ -53,7 +53,8 @@ def test_metadata_is_valid_and_its_numbers_are_those_of_the_results():
     found = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
     assert found["path_error"] == pytest.approx(error, abs=1e-4)
     assert card.data.eval_results[0].metric_args["command"] == results["record"]["command"]
-    assert (card.data.library_name, card.data.pipeline_tag, card.data.license) == (
+    data = card.data.to_dict()
+    assert (data["library_name"], data["pipeline_tag"], data["license"]) == (
         "diffusers",
         "image-to-video",
         "apache-2.0",
