@@ -88,13 +88,15 @@ class Control:
         if held:
             held[0].pending.extend(way)
             return
-        key = self._near(way[0]) or self._new_key()
-        origin = way[0]
-        if key in self._live:
-            origin = (way[0][0], *self._live[key].last[1:])
-        elif self._last is not None and key in self._keys[: self._last.force.shape[1]]:
-            column = self._keys.index(key)
-            origin = (way[0][0], *map(float, self._last.xy[-1, column]), way[0][3])
+        time, _, _, force = way[0]
+        key = self._near(way[0])
+        if key is None:
+            key, origin = self._new_key(), way[0]
+        elif key in self._live:
+            origin = (time, *self._live[key].last[1:])
+        else:  # a planned track, seen in the last sample
+            x, y = map(float, self._last.xy[-1, self._keys.index(key)])
+            origin = (time, x, y, force)
         self._live[key] = LiveTrack(origin, pointer, list(way))
 
     def release(self, pointer: int | None = None) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +11,9 @@ import gradio as gr
 from gradio import FileData
 from PIL import Image
 
+from app_assets.expiring_folder import ExpiringFolder
 from app_assets.live import events
-from app_assets.mailbox import KEEP_SECONDS, Mailboxes
+from app_assets.mailbox import Mailboxes
 from app_assets.pictures import Pictures, data_url
 from app_assets.player import Player
 from ardrag.tracks import Tracks
@@ -29,29 +26,8 @@ Run = Callable[[Callable[[], T]], T]
 """Runs a function on the thread on which the model runs."""
 
 
-class Downloads:
-    """Finished videos of `/generate`, each in a folder that nobody can guess, for an hour."""
-
-    def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="ardrag-videos-")
-        self.folder = Path(self._temporary.name)
-
-    def new_folder(self) -> Path:
-        """A folder for one more video; those that are older than an hour are removed."""
-        for path in self.folder.iterdir():
-            if time.time() - path.stat().st_mtime > KEEP_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-        path = self.folder / secrets.token_urlsafe(24)
-        path.mkdir(mode=0o700)
-        return path
-
-    def close(self) -> None:
-        """Remove all."""
-        self._temporary.cleanup()
-
-
 def generate_endpoint(
-    pipe: ARDragPipeline, pictures: Pictures, downloads: Downloads, run: Run[Any], max_frames: int
+    pipe: ARDragPipeline, pictures: Pictures, downloads: ExpiringFolder, run: Run[Any], max_frames: int
 ) -> Callable[..., Any]:
     """`/generate`: see the returned function."""
 
@@ -84,7 +60,9 @@ def generate_endpoint(
                 yield {"frames": shown, "made": len(frames), "total": num_frames}, None, None
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        video = downloads.new_folder() / f"ardrag-{seed}.mp4"
+        folder = downloads.new_place()
+        folder.mkdir(mode=0o700)
+        video = folder / f"ardrag-{seed}.mp4"
         write_video(frames, video, pipe.config.fps)
         yield None, FileData(path=str(video)), json.loads(control.to_json())
 

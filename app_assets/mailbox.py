@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-import tempfile
-import time
 from pathlib import Path
+
+from app_assets.expiring_folder import ExpiringFolder
 
 
 MAX_BYTES = 16 << 20
-KEEP_SECONDS = 3600
 
 
 class Mailbox:
@@ -45,20 +43,17 @@ class Mailbox:
         self._path.unlink(missing_ok=True)
 
 
-class Mailboxes:
-    """Mailboxes of all sessions, in a folder of their own, under names that nobody can guess."""
+class Mailboxes(ExpiringFolder):
+    """Mailboxes of all sessions."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="ardrag-mail-")
+        super().__init__("ardrag-mail-")
 
     def open(self) -> str:
-        """A new mailbox; gives its session's name. Those that nobody used for an hour are removed."""
-        for path in Path(self._folder.name).iterdir():
-            if time.time() - path.stat().st_mtime > KEEP_SECONDS:
-                path.unlink(missing_ok=True)
-        name = secrets.token_urlsafe(24)
-        (Path(self._folder.name) / name).touch(mode=0o600)
-        return name
+        """A new mailbox; gives its session's name."""
+        place = self.new_place()
+        place.touch(mode=0o600)
+        return place.name
 
     def find(self, name: str) -> Mailbox:
         """The mailbox of a session.
@@ -66,11 +61,7 @@ class Mailboxes:
         Raises:
             ValueError: if there is none.
         """
-        known = {path.name: path for path in Path(self._folder.name).iterdir()}
+        known = {path.name: path for path in self.folder.iterdir()}
         if name not in known:
             raise ValueError("session: unknown or over; reload the page")
         return Mailbox(known[name])
-
-    def close(self) -> None:
-        """Remove all."""
-        self._folder.cleanup()

@@ -6,10 +6,9 @@ Whoever calls `work` (a socket's worker thread, a generator in Gradio's queue) i
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from app_assets.messages import Cancel, Drag, Export, Message, Plan, Rewind, Run, Seen, Start, read_message
+from app_assets.pictures import webp
 from app_assets.take import Made, Take
 from ardrag.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
@@ -40,11 +40,18 @@ class Reply:
     parts: tuple[bytes, ...] = ()
 
 
-def encode_frame(frame: np.ndarray, quality: int = 90) -> bytes:
+def encode_frame(frame: np.ndarray) -> bytes:
     """A frame ``[H, W, 3]`` as WebP."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "WEBP", quality=quality, method=0)
-    return buffer.getvalue()
+    return webp(Image.fromarray(frame), 90)
+
+
+@dataclass
+class Opened:
+    """A take that is kept, what began it, and the number of its last drag."""
+
+    take: Take
+    start: Start
+    last_seq: int = -1
 
 
 class Player:
@@ -61,9 +68,7 @@ class Player:
         self._find_picture = find_picture
         self._max_frames = max_frames
         self._inbox: deque[Message] = deque()
-        self._takes: dict[int, Take] = {}
-        self._made_from: dict[int, Start] = {}
-        self._last_seq: dict[int, int] = {}
+        self._takes: dict[int, Opened] = {}
         self._next = 1
         self.started = False
 
@@ -82,7 +87,7 @@ class Player:
     @property
     def due(self) -> bool:
         """Whether `work` has something to do now."""
-        return bool(self._inbox) or any(take.due for take in self._takes.values())
+        return bool(self._inbox) or any(opened.take.due for opened in self._takes.values())
 
     def work(self) -> Iterator[Reply]:
         """Do what was asked and make at most one latent; gives the answers one by one."""
@@ -92,7 +97,8 @@ class Player:
                 yield from self._answer(message)
             except ValueError as error:
                 yield Reply({"type": "error", "message": str(error), "take": vars(message).get("take")})
-        for number, take in reversed(list(self._takes.items())):
+        for number, opened in reversed(self._takes.items()):
+            take = opened.take
             if take.due:
                 yield self._frames(number, take.step())
                 if take.done:
@@ -104,18 +110,19 @@ class Player:
         self._inbox.clear()
         self.started = False
         while self._takes:
-            self._takes.popitem()[1].close()
+            self._takes.popitem()[1].take.close()
 
     def _answer(self, message: Message) -> Iterator[Reply]:
         if isinstance(message, Start):
             yield from self._start(message)
             return
-        take = self._takes.get(message.take)
-        if take is None:
+        opened = self._takes.get(message.take)
+        if opened is None:
             known = ", ".join(map(str, self._takes)) or "none"
             raise ValueError(f"take: {message.take} is not open any more (open: {known}); start a new one")
+        take = opened.take
         if isinstance(message, Drag):
-            self._drag(take, message)
+            self._drag(opened, message)
         elif isinstance(message, Seen):
             take.saw(message.frame, message.rtt)
         elif isinstance(message, Plan):
@@ -127,15 +134,17 @@ class Player:
             take.control.release()
             yield Reply({"type": "cancelled", "take": message.take, "frames": len(take.session.frames)})
         elif isinstance(message, Rewind):
-            yield self._rewind(take, message)
+            yield self._rewind(opened, message)
         else:
-            yield from self._export(take, message)
+            yield self._export(opened, message)
 
     def _start(self, message: Start) -> Iterator[Reply]:
         if message.num_frames > self._max_frames:
             raise ValueError(f"num_frames: {message.num_frames} is more than {self._max_frames}, the most here")
         picture = self._find_picture(message.picture)
-        self._pipe.check_inputs(message.tracks, message.num_frames, *self._size(picture), message.steps)
+        self._pipe.check_inputs(
+            message.tracks, message.num_frames, *self._pipe.size_for(picture, None, None), message.steps
+        )
         take = Take(
             lambda: self._pipe.start_session(
                 picture,
@@ -150,23 +159,17 @@ class Player:
         )
         yield Reply({"type": "started", "take": self._keep(take, message), **take.summary(), "fps": take.session.fps})
 
-    def _size(self, picture: Image.Image) -> tuple[int, int]:
-        return self._pipe.size_for(picture, None, None)
-
     def _keep(self, take: Take, start: Start) -> int:
         number, self._next = self._next, self._next + 1
-        self._takes[number], self._made_from[number] = take, start
+        self._takes[number] = Opened(take, start)
         if len(self._takes) > MAX_TAKES:
-            oldest = next(iter(self._takes))
-            self._takes.pop(oldest).close()
-            self._made_from.pop(oldest)
-            self._last_seq.pop(oldest, None)
+            self._takes.pop(next(iter(self._takes))).take.close()
         return number
 
-    def _drag(self, take: Take, message: Drag) -> None:
-        if message.seq <= self._last_seq.get(message.take, -1):
+    def _drag(self, opened: Opened, message: Drag) -> None:
+        if message.seq <= opened.last_seq:
             return  # overtaken by a later one: what it says is no longer so
-        self._last_seq[message.take] = message.seq
+        opened.last_seq, take = message.seq, opened.take
         if message.ways:
             take.dragged(message.seen)
         for pointer, way in message.ways.items():
@@ -174,28 +177,28 @@ class Player:
         for pointer in message.released:
             take.control.release(pointer)
 
-    def _rewind(self, take: Take, message: Rewind) -> Reply:
+    def _rewind(self, opened: Opened, message: Rewind) -> Reply:
         if not message.branch:
-            frames = take.rewind(message.latent)
+            frames = opened.take.rewind(message.latent)
             return Reply({"type": "rewound", "take": message.take, "latent": message.latent, "frames": frames})
-        twin = take.branch(message.latent)
-        number = self._keep(twin, self._made_from[message.take])
+        twin = opened.take.branch(message.latent)
+        number = self._keep(twin, opened.start)
         return Reply({"type": "branched", "take": number, "from": message.take, **twin.summary()})
 
     def _frames(self, number: int, made: Made) -> Reply:
         header = {"type": "frames", "take": number, "latent": made.latent, "first": made.first, "lag": made.lag}
         return Reply({**header, "places": made.places}, tuple(encode_frame(frame) for frame in made.frames))
 
-    def _export(self, take: Take, message: Export) -> Iterator[Reply]:
-        frames, start = list(take.session.frames), self._made_from[message.take]
+    def _export(self, opened: Opened, message: Export) -> Reply:
+        session, start = opened.take.session, opened.start
         source = {"tool": "ardrag-pad", "prompt": start.prompt, "seed": start.seed, "steps": start.steps}
-        tracks = replace(take.session.tracks, source={k: v for k, v in source.items() if v is not None})
-        video = mp4_bytes(frames, take.session.fps, tracks if message.draw else None)
+        tracks = replace(session.tracks, source={k: v for k, v in source.items() if v is not None})
+        video = mp4_bytes(session.frames, session.fps, tracks if message.draw else None)
         header = {"type": "files", "take": message.take, "seed": start.seed}
-        yield Reply({**header, "names": ["video.mp4", "tracks.json"]}, (video, tracks.to_json().encode()))
+        return Reply({**header, "names": ["video.mp4", "tracks.json"]}, (video, tracks.to_json().encode()))
 
 
-def mp4_bytes(frames: list[np.ndarray], fps: float, tracks: Tracks | None) -> bytes:
+def mp4_bytes(frames: Iterable[np.ndarray], fps: float, tracks: Tracks | None) -> bytes:
     """Frames as an H.264 mp4 in memory."""
     with tempfile.TemporaryDirectory(prefix="ardrag-app-") as folder:
         path = Path(folder) / "video.mp4"

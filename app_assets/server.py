@@ -18,9 +18,9 @@ from fastapi.staticfiles import StaticFiles
 from gradio import Server
 from starlette.websockets import WebSocketDisconnect
 
-from app_assets.control import GRAB_RADIUS
-from app_assets.endpoints import Downloads, events_endpoint, generate_endpoint
-from app_assets.live import Connection, same_origin
+from app_assets.endpoints import events_endpoint, generate_endpoint
+from app_assets.expiring_folder import ExpiringFolder
+from app_assets.live import Connection, error, same_origin
 from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE
@@ -64,7 +64,7 @@ class Space:
         self.pipe, self.limits = pipe, limits
         self.pictures = Pictures(pipe)
         self.lobby = Lobby(limits.seats, limits.waiting)
-        self.mailboxes, self.downloads = Mailboxes(), Downloads()
+        self.mailboxes, self.downloads = Mailboxes(), ExpiringFolder("ardrag-videos-")
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag")
         self.connections: set[Connection] = set()
         self.examples = self.pictures.examples()
@@ -87,7 +87,6 @@ class Space:
             "maxFrames": self.limits.max_frames,
             "temporalFactor": self.pipe.vae.config.scale_factor_temporal,
             "maxUpload": MAX_UPLOAD,
-            "grabRadius": GRAB_RADIUS,
             "transport": "socket" if self.limits.sockets else "events",
         }
 
@@ -180,8 +179,8 @@ def add_live(server: Server, space: Space) -> None:
     async def live(socket: WebSocket) -> None:
         await socket.accept()
         if not same_origin(socket.headers):
-            text = "origin: this page belongs to another site; open the Space itself"
-            await socket.send_text(json.dumps({"type": "error", "message": text, "take": None}))
+            stranger = error("origin: this page belongs to another site; open the Space itself")
+            await socket.send_text(json.dumps(stranger.header))
             await socket.close(1008)
             return
         connection = Connection(socket, space.player(), space.lobby, space.worker, space.limits.idle_seconds)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app_assets import mailbox
+from app_assets import expiring_folder, mailbox
 from app_assets.mailbox import Mailboxes
 
 
@@ -74,7 +74,7 @@ def test_closed_and_full_boxes_refuse(boxes, monkeypatch):
 
 def test_boxes_of_those_who_left_are_removed(boxes):
     old = boxes.open()
-    hour_ago = time.time() - mailbox.KEEP_SECONDS - 1
+    hour_ago = time.time() - expiring_folder.KEEP_SECONDS - 1
     os.utime(boxes.find(old)._path, (hour_ago, hour_ago))
     boxes.open()
     with pytest.raises(ValueError):

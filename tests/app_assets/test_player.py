@@ -135,7 +135,7 @@ def test_closing_leaves_no_file_and_no_thread(player):
     say(player, **START)
     finish(player)
     threads = threading.active_count()
-    stores = [take.session.frames for take in player._takes.values()]
+    stores = [opened.take.session.frames for opened in player._takes.values()]
     player.close()
     assert not player.due and not player.started and threading.active_count() == threads
     with pytest.raises(ValueError, match="closed file"):
