@@ -109,7 +109,7 @@ class Page {
 
   async chooseExample(index) {
     const example = this.settings.examples[index];
-    this.open({ ...example, example: example.picture });
+    this.open(example);
     await this.setPicture(example);
     this.generate();
   }

@@ -1,5 +1,6 @@
 /* The one canvas: pointers and keys on it, and what is painted over the picture. */
 
+import { fit } from "./paint.js";
 import { addPath, addPin, freeColour, hit, movePoint, removePoint, removeTrack } from "./tracks.js";
 
 const REACH = 0.05;
@@ -31,11 +32,8 @@ export class Canvas {
   }
 
   fit() {
-    const scale = window.devicePixelRatio || 1;
-    const [width, height] = [this.element.clientWidth, this.element.clientHeight].map((n) => Math.max(1, Math.round(n * scale)));
-    if (this.element.width !== width || this.element.height !== height) Object.assign(this.element, { width, height });
-    const bars = document.getElementById("bars");
-    Object.assign(bars, { width: Math.max(1, bars.clientWidth * scale), height: Math.max(1, bars.clientHeight * scale) });
+    fit(this.element);
+    fit(document.getElementById("bars"));
     this.page.painter && this.page.showFrame();
   }
 

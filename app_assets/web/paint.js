@@ -4,6 +4,13 @@ import { placeAt } from "./tracks.js";
 
 const SHADOW = "rgba(0,0,0,0.6)";
 
+/* As many pixels as the screen gives the canvas. */
+export function fit(canvas) {
+  const scale = window.devicePixelRatio || 1;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.max(1, Math.round(n * scale)));
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+}
+
 export class Painter {
   constructor(canvas) {
     this.canvas = canvas;

@@ -1,6 +1,6 @@
 /* What a visitor takes home: takes to compare, video and tracks, a link, the three pictures side by side. */
 
-import { Painter } from "./paint.js";
+import { Painter, fit } from "./paint.js";
 import { toLink } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
@@ -55,8 +55,7 @@ export class Results {
 
   exportDrawing() {
     const { page } = this;
-    const source = { tool: "ardrag-pad", prompt: $("prompt").value, seed: Number($("seed").value) || 0, steps: Number($("steps").value) };
-    const file = { ...(page.planOf(page.file.num_frames) || page.file), source };
+    const file = { ...(page.planOf(page.file.num_frames) || page.file), source: { tool: "ardrag-pad", ...choices() } };
     this.clear();
     const link = this.link(new Blob([JSON.stringify(file)], { type: "application/json" }), "drawing.tracks.json");
     $("downloads").replaceChildren(link);
@@ -66,7 +65,7 @@ export class Results {
   async share() {
     const { page } = this;
     const example = page.settings.examples.find((one) => one.picture === page.picture?.picture)?.picture;
-    const shared = { prompt: $("prompt").value, seed: Number($("seed").value) || 0, steps: Number($("steps").value), tracks: page.file, example };
+    const shared = { ...choices(), tracks: page.file, example };
     const link = `${location.origin}${location.pathname}#d=${await toLink(shared)}`;
     history.replaceState(null, "", link);
     try {
@@ -131,8 +130,7 @@ export class Results {
   }
 }
 
-function fit(canvas) {
-  const scale = window.devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.max(1, Math.round(n * scale)));
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+/* What goes with a drawing so that it can be made again. */
+function choices() {
+  return { prompt: $("prompt").value, seed: Number($("seed").value) || 0, steps: Number($("steps").value) };
 }

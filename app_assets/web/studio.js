@@ -46,7 +46,7 @@ export class Studio {
   begin(settings, paced) {
     const key = JSON.stringify({ ...settings, paced });
     if (this.pending?.key === key) return;
-    this.pending = { key, settings, paced, at: this.now() };
+    this.pending = { key, paced, at: this.now() };
     this.queued = [];
     this.film = null;
     this.playhead.pause();
@@ -104,7 +104,7 @@ export class Studio {
     const latent = latentOf(Math.max(0, this.playhead.frame) + 1, this.factor);
     const from = this.film;
     this.say({ type: "branch", take: from.take, latent });
-    this.pending = { key: "branch", from, at: this.now() };
+    this.pending = { key: "branch", from };
     this.queued = [];
   }
 
@@ -147,7 +147,6 @@ export class Studio {
 
   cancel() {
     this.toTake({ type: "cancel" });
-    if (this.film) this.film.cancelled = true;
   }
 
   replan(tracks, numFrames) {
@@ -207,7 +206,7 @@ export class Studio {
   on_started(header) {
     if (!this.pending) return;
     const film = new Film(header.take, header.num_frames, header.fps, this.decode);
-    Object.assign(film, { paced: this.pending.paced, key: this.pending.key, settings: this.pending.settings, startedAt: this.pending.at });
+    Object.assign(film, { paced: this.pending.paced, key: this.pending.key, startedAt: this.pending.at });
     this.adopt(film);
     this.playhead.play(this.now(), -1);
   }
@@ -215,7 +214,7 @@ export class Studio {
   on_branched(header) {
     if (this.pending?.key !== "branch") return;
     const film = this.pending.from.copy(header.take, header.frames);
-    Object.assign(film, { paced: true, settings: this.pending.from.settings, parent: header.from });
+    film.paced = true;
     this.adopt(film);
     this.playhead.seek(film.length - 1);
     this.playhead.play(this.now());
@@ -243,9 +242,6 @@ export class Studio {
       this.stats.fps = (this.rate.frames * 1000) / (now - this.rate.since);
     }
     if (header.first === 1 && !film.paced) this.stats.first = now - film.startedAt;
-    if (film === this.film && !this.playhead.playing && !film.paced && !film.cancelled && header.first === 0) {
-      this.playhead.play(now, -1);
-    }
     this.tell("frame");
   }
 

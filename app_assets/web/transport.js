@@ -20,7 +20,7 @@ function openSocket(receive, changed) {
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
-    const link = { kind: "socket", rtt: 0, send: (message) => socket.send(JSON.stringify(message)), close: () => socket.close() };
+    const link = { rtt: 0, send: (message) => socket.send(JSON.stringify(message)) };
     let sent = 0;
     let pings = 0;
     const ping = () => {
@@ -77,7 +77,7 @@ async function openEvents(receive, changed) {
   const send = (message) => {
     order = order.then(() => fetch(`session/${session}`, { method: "POST", body: JSON.stringify(message) })).catch(() => {});
   };
-  return { kind: "events", rtt: 0.1, send, close };
+  return { rtt: 0.1, send };
 }
 
 /* Gradio sends the first value whole and later ones as differences; ours are replaced as a whole. */
