@@ -23,8 +23,7 @@ import torch
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ardrag.patch_tracking import PatchTracker
-from ardrag.tracking import CoTracker, LucasKanadeTracker, PointTracker
+from ardrag.trackers import build_tracker
 from eval.config import FEWEST_CLIPS, LONG_FRAMES, EvalConfig
 from eval.measure import Meter
 from eval.metrics.aesthetic import load_scorer
@@ -53,16 +52,9 @@ def make_meter(config: EvalConfig, suite: Suite) -> Meter:
     return Meter(
         space=SpriteSpace() if sprite else StandardSpace(config.inception, config.i3d, config.device),
         scorer=load_scorer(config.aesthetic_head, config.device),
-        tracker=make_tracker(config),
+        tracker=build_tracker(config.tracker.replace("-", "_"), device=config.device),
         interpolate=load_amt(None if config.amt == "hub" else config.amt, config.device) if config.amt else None,
     )
-
-
-def make_tracker(config: EvalConfig) -> PointTracker:
-    """The tracker that the settings name."""
-    if config.tracker == "cotracker":
-        return CoTracker(device=config.device)
-    return PatchTracker() if config.tracker == "patch" else LucasKanadeTracker()
 
 
 def run_key(system: System, suite: Suite, config: EvalConfig) -> str:

@@ -21,12 +21,12 @@ from ardrag.rewards import MotionReward, Reward, mean_per_latent
 from ardrag.sprite_tracks import clip_tracks
 from ardrag.sprites import SpriteClip, make_clip
 from ardrag.template_match import path_errors
+from ardrag.trackers import build_tracker
 from pipelines import ARDragPipeline
 from training.config import parse_config
 from training.group_rollout import collect
 from training.grpo_config import GrpoConfig
 from training.prompts import Prompt
-from training.reward_runner import build_tracker
 
 
 Float = npt.NDArray[np.float64]

@@ -16,31 +16,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ardrag.patch_tracking import PatchTracker
 from ardrag.rewards import LaionAesthetic, MotionReward, Reward
 from ardrag.sprite_aesthetic import BUNDLED_SCORER, SpriteAestheticReward
-from ardrag.tracking import CoTracker, LucasKanadeTracker, PointTracker
+from ardrag.trackers import build_tracker
 from ardrag.tracks import Tracks
 
 
 logger = logging.getLogger(__name__)
 FAILED = "failed_rollout"
 REWARDS = ("motion", "aesthetic", "sprite_aesthetic")
-
-
-def build_tracker(name: str, checkpoint: str = "", device: torch.device | str = "cpu") -> PointTracker:
-    """A tracker by name.
-
-    Raises:
-        ValueError: if the name is unknown.
-    """
-    if name == "patch":
-        return PatchTracker()
-    if name == "lucas_kanade":
-        return LucasKanadeTracker()
-    if name in ("cotracker", "cotracker_online"):
-        return CoTracker(checkpoint or None, online=name.endswith("online"), device=device)
-    raise ValueError(f"tracker: {name!r} is unknown; use patch, lucas_kanade, cotracker or cotracker_online")
 
 
 def build_reward(

@@ -55,7 +55,8 @@ class Suite(Protocol):
 
     name: str
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.names())
 
     def names(self) -> Sequence[str]:
         """Names of all cases in order, without reading them."""
@@ -122,15 +123,12 @@ def fit_case(case: Case, height: int, width: int) -> Case:
     return replace(case, picture=fitted(case.picture), tracks=tracks, truth=truth, sprites=None)
 
 
-class OnCanvas:
+class OnCanvas(Suite):
     """A suite with all its cases brought to one canvas, so that every system is measured in the same pixels."""
 
     def __init__(self, suite: Suite, height: int, width: int) -> None:
         self.suite, self.height, self.width = suite, height, width
         self.name = suite.name
-
-    def __len__(self) -> int:
-        return len(self.suite)
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""
@@ -143,6 +141,11 @@ class OnCanvas:
     def digest(self) -> str:
         """See `Suite`."""
         return f"{self.suite.digest()} {self.height} {self.width}"
+
+
+def are_paths(paths: Sequence[npt.NDArray[np.floating]]) -> bool:
+    """Whether there is at least one path, and each is ``[N, 2]`` of finite numbers."""
+    return bool(paths) and all(path.ndim == 2 and path.shape[1] == 2 and np.isfinite(path).all() for path in paths)
 
 
 def list_digest(paths: Sequence[Path]) -> str:

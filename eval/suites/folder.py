@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from ardrag.tracks import Tracks
-from eval.suites.case import Case, clip_length, list_digest
+from eval.suites.case import Case, Suite, clip_length, list_digest
 from eval.videos import read_picture, read_true_video
 
 
@@ -22,7 +22,7 @@ SUFFIX = ".tracks.json"
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
-class FolderSuite:
+class FolderSuite(Suite):
     """Cases from the files of one folder, in the order of their names.
 
     Raises:
@@ -39,9 +39,6 @@ class FolderSuite:
         if not self._names:
             raise ValueError(f"suite: {self.folder} holds no *{SUFFIX}")
         self._pictures = {name: self._picture(name) for name in self._names}
-
-    def __len__(self) -> int:
-        return len(self._names)
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ardrag.tracks import Tracks
-from eval.suites.case import Case, clip_length, list_digest
+from eval.suites.case import Case, Suite, are_paths, clip_length, list_digest
 from eval.videos import read_picture
 
 
@@ -21,7 +21,7 @@ CLIP_FRAMES = 17
 """Its own models make 16 frames; ours come in 4k + 1."""
 
 
-class McBenchSuite:
+class McBenchSuite(Suite):
     """Every folder with both files; key points are spread evenly over the clip.
 
     Raises:
@@ -38,9 +38,6 @@ class McBenchSuite:
         for file in self._files:
             if not (file.parent / "first_frame.png").is_file():
                 raise ValueError(f"suite: {file.parent} has no first_frame.png")
-
-    def __len__(self) -> int:
-        return len(self._files)
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""
@@ -66,7 +63,7 @@ def _key_points(file: Path) -> list[np.ndarray]:
         paths = [np.asarray(path, float) for path in json.loads(file.read_text(encoding="utf-8"))["traj_key_points"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} has no traj_key_points that are lists of [x, y] ({error})") from error
-    if not paths or any(path.ndim != 2 or path.shape[1] != 2 or not np.isfinite(path).all() for path in paths):
+    if not are_paths(paths):
         raise ValueError(f"{file} has no traj_key_points that are lists of [x, y]")
     return paths
 

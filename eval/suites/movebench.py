@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from eval.suites.case import Case, clip_length, list_digest, tracks_within_limits
+from eval.suites.case import Case, Suite, clip_length, list_digest, tracks_within_limits
 from eval.videos import read_picture, read_true_video
 
 
-class MoveBenchSuite:
+class MoveBenchSuite(Suite):
     """The cases of one list file, ``.../en/single_track.txt`` or ``multi_track.txt``.
 
     Raises:
@@ -51,9 +51,6 @@ class MoveBenchSuite:
     def _arrays(self, name: str) -> tuple[Path, Path]:
         folder = self.root / "track" / self.mode
         return folder / f"{name}_tracks.npy", folder / f"{name}_visibility.npy"
-
-    def __len__(self) -> int:
-        return len(self._cases)
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""

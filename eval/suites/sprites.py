@@ -6,19 +6,16 @@ from collections.abc import Sequence
 
 from ardrag.sprite_tracks import clip_tracks
 from ardrag.sprites import BENCHMARK_CLIPS, HELD_OUT_SHAPES, SpriteClip, make_clip
-from eval.suites.case import Case
+from eval.suites.case import Case, Suite
 
 
 SPLIT = "test"
 
 
-class SpriteSuite:
+class SpriteSuite(Suite):
     """The first clips of the test split; categories say how fast, occluded, near the border, with how many others."""
 
     name = "sprites"
-
-    def __len__(self) -> int:
-        return BENCHMARK_CLIPS
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""

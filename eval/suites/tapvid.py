@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.suites.case import Case, clip_length, list_digest, tracks_within_limits
+from eval.suites.case import Case, Suite, clip_length, list_digest, tracks_within_limits
 
 
 FIELDS = ("video", "points", "occluded")
@@ -62,7 +62,7 @@ def load_arrays(path: Path) -> dict[str, Any]:
     return found
 
 
-class TapVidSuite:
+class TapVidSuite(Suite):
     """The videos of the pickle, in the order of their names; the points that are seen drive the clip.
 
     Raises:
@@ -79,9 +79,6 @@ class TapVidSuite:
         self._names = sorted(self._videos)
         for name in self._names:
             _check(name, self._videos[name])
-
-    def __len__(self) -> int:
-        return len(self._names)
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.suites.case import Case, clip_length, list_digest, tracks_within_limits
+from eval.suites.case import Case, Suite, are_paths, clip_length, list_digest, tracks_within_limits
 from eval.videos import read_picture
 
 
-class VipSegSuite:
+class VipSegSuite(Suite):
     """Every trajectory file of a folder whose frames are there.
 
     Raises:
@@ -36,9 +36,6 @@ class VipSegSuite:
 
     def _frames(self, name: str) -> list[Path]:
         return sorted((self.folder / "images" / name).glob("*.jpg"))
-
-    def __len__(self) -> int:
-        return len(self._files)
 
     def names(self) -> Sequence[str]:
         """See `Suite`."""
@@ -77,6 +74,6 @@ def _read_paths(file: Path) -> list[list[list[float]]]:
         paths = [np.asarray(path, float) for path in found.values()]
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{file} is not an object of lists of [x, y] ({error})") from error
-    if not paths or any(path.ndim != 2 or path.shape[1] != 2 or not np.isfinite(path).all() for path in paths):
+    if not are_paths(paths):
         raise ValueError(f"{file} is not an object of lists of [x, y]")
     return [path.tolist() for path in paths]

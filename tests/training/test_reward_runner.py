@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from ardrag.patch_tracking import PatchTracker
 from ardrag.rewards import MotionReward
 from ardrag.sprite_aesthetic import SpriteAestheticReward
+from ardrag.trackers import build_tracker
 from ardrag.tracking import LucasKanadeTracker
 from ardrag.tracks import Tracks
-from training.reward_runner import RewardProcess, build_reward, build_rewards, build_tracker, score, score_all
+from training.reward_runner import RewardProcess, build_reward, build_rewards, score, score_all
 
 
 def test_by_name():
