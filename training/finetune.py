@@ -65,6 +65,10 @@ class FinetuneConfig(HubConfig):
     num_heads: int = field(default=4, metadata={"help": "Attention heads of a new model."})
     head_dim: int = field(default=48, metadata={"help": "Channels per head of a new model."})
     ffn_dim: int = field(default=768, metadata={"help": "Width of the feed-forward layers of a new model."})
+    sink_frames: int | None = field(
+        default=None,
+        metadata={"help": "First latents seen beyond the window, for ever; default: as init_from, else 0."},
+    )
     num_latents: int = field(default=5, metadata={"help": "Latent frames per clip."})
     steps: int = field(default=2000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
@@ -105,6 +109,8 @@ class FinetuneConfig(HubConfig):
             raise ValueError("vae or init_from: give the VAE of a new model, or a pipeline to start from")
         if self.num_latents < 2:
             raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
+        if self.sink_frames is not None and self.sink_frames < 0:
+            raise ValueError(f"sink_frames: {self.sink_frames} is negative; 1 keeps the first latent in view, 0 none")
         if self.own_history and not self.causal:
             raise ValueError("own_history: only a causal model has a history; set causal to true, or own_history to 0")
 
@@ -210,12 +216,17 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
     )
     if config.init_from:
         swapped = {"vae": AutoencoderKLWan.from_pretrained(config.vae)} if config.vae else {}
-        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
+        pipeline = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
+        if config.sink_frames is not None:
+            pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
+        return pipeline
     vae = AutoencoderKLWan.from_pretrained(config.vae)
     tokenizer = tiny.train_tokenizer(captions)
     image_encoder, image_processor = tiny.build_image_encoder(side)
     return ARDragPipeline(
-        transformer=tiny.build_transformer(vae, config.num_layers, config.num_heads, config.head_dim, config.ffn_dim),
+        transformer=tiny.build_transformer(
+            vae, config.num_layers, config.num_heads, config.head_dim, config.ffn_dim, config.sink_frames or 0
+        ),
         vae=vae,
         text_encoder=tiny.build_text_encoder(len(tokenizer)),
         tokenizer=tokenizer,

@@ -2,14 +2,17 @@
 
     python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --num_clips 1500 --num_frames 17
 
-Several processes share the work with ``--start``; training takes several folders.
+Several processes share the work with ``--start``; training takes several folders. With ``--categories occluded`` a
+folder holds the clips of the range that are hard in that way; given to training beside the others, they are drawn more
+often.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ardrag.sprite_tracks import clip_tracks
-from ardrag.sprites import make_clip
+from ardrag.sprites import SpriteClip, make_clip
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks import Tracks
 from training.config import parse_config
@@ -33,7 +36,11 @@ class PrecomputeConfig:
     output_dir: str = field(metadata={"help": "Folder of the dataset to write."})
     split: str = field(default="train", metadata={"help": "Sprite World split."})
     start: int = field(default=0, metadata={"help": "First clip."})
-    num_clips: int = field(default=1500, metadata={"help": "Number of clips."})
+    num_clips: int = field(default=1500, metadata={"help": "Number of clips, or of those to choose from."})
+    categories: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Keep clips with one of these names (occluded, fast, ...); empty: all."},
+    )
     num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
 
@@ -43,14 +50,28 @@ def heatmap_pixels(tracks: Tracks, height: int, width: int) -> Tensor:
     return (tracks.heatmap(height, width) * 2 - 1).expand(3, -1, -1, -1)
 
 
+def chosen_clips(config: PrecomputeConfig) -> Iterator[SpriteClip]:
+    """The clips of the range that have one of the categories."""
+    wanted, found = set(config.categories), False
+    for index in tqdm(range(config.start, config.start + config.num_clips), desc="encode", mininterval=10):
+        clip = make_clip(config.split, index, config.num_frames)
+        if not wanted or wanted.intersection(clip.categories):
+            found = True
+            yield clip
+    if not found:
+        last = config.start + config.num_clips - 1
+        raise ValueError(
+            f"categories: none of clips {config.start} to {last} of {config.split} is {' or '.join(sorted(wanted))}; "
+            "names are those of SpriteClip.categories, such as occluded, fast, near border"
+        )
+
+
 @torch.no_grad()
 def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
-    stop = config.start + config.num_clips
-    for first in tqdm(range(config.start, stop, config.batch_size), desc="encode", mininterval=10):
-        indices = range(first, min(first + config.batch_size, stop))
-        clips = [make_clip(config.split, index, config.num_frames) for index in indices]
+    chosen = chosen_clips(config)
+    while clips := list(islice(chosen, config.batch_size)):
         height, width = clips[0].frames.shape[1:3]
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in clips]).float() / 127.5 - 1
         heat = torch.stack([heatmap_pixels(clip_tracks(clip), height, width) for clip in clips])
@@ -66,7 +87,7 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
 
 def main(config: PrecomputeConfig) -> None:
     """Encode and save."""
-    shape = next(encode_rows(PrecomputeConfig(config.vae, "", num_clips=1, num_frames=config.num_frames)))
+    shape = next(encode_rows(replace(config, batch_size=1)))
     latent = Array4D(shape["latents"].shape, "float32")
     picture = Array3D(shape["reference"].shape, "uint8")
     features = Features({"latents": latent, "motion": latent, "reference": picture, "caption": Value("string")})

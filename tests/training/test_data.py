@@ -95,6 +95,21 @@ def test_precomputed_latents_are_the_vae_s(pipeline, tmp_path, monkeypatch):
         assert np.array_equal(row["reference"], clip.frames[0]) and row["caption"] == clip.caption
 
 
+def test_only_clips_of_the_categories_are_kept(pipeline, tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pipeline.vae.save_pretrained(tmp_path / "vae")
+    kept = [clip for clip in (make_clip("train", index, 5) for index in range(3, 15)) if "fast" in clip.categories]
+    assert 0 < len(kept) < 12
+    settings = {"vae": str(tmp_path / "vae"), "output_dir": str(tmp_path / "hard"), "start": 3, "num_frames": 5}
+    precompute.main(precompute.PrecomputeConfig(**settings, num_clips=12, categories=["fast"]))
+    rows = load_latents([str(tmp_path / "hard")])
+    assert rows["caption"] == [clip.caption for clip in kept]
+    with pytest.raises(ValueError, match="categories: none of clips 3 to 14 of train is upside down"):
+        precompute.main(precompute.PrecomputeConfig(**settings, num_clips=12, categories=["upside down"]))
+
+
 def test_a_dataset_that_cannot_be_had_is_named(monkeypatch):
     import huggingface_hub.constants
 

@@ -178,6 +178,24 @@ def test_a_few_step_schedule_is_trained_on_and_saved(configure):
     assert scheduler.config.sigmas == [1.0, 0.5, 0.0] and scheduler.config.num_inference_steps == 2
 
 
+@pytest.mark.parametrize(("start", "changes", "kept"), [("", {}, 0), ("", {"sink_frames": 2}, 2), ("2", {}, 2)])
+def test_the_sink_is_of_the_run_or_of_the_model_it_starts_from(configure, start, changes, kept):
+    if start:
+        main(configure("first", sink_frames=int(start), steps=1))
+        changes = {**changes, "init_from": str(Path(configure("first").output_dir) / "pipeline")}
+    config = configure(**changes, steps=1)
+    main(config)
+    assert ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline").transformer.config.sink_frames == kept
+
+
+def test_a_model_without_a_sink_gets_one(configure, run_inputs):
+    config = configure(init_from=str(run_inputs / "pipeline"), sink_frames=1, steps=1)
+    main(config)
+    assert ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline").transformer.config.sink_frames == 1
+    with pytest.raises(ValueError, match="sink_frames: -1 is negative"):
+        configure(sink_frames=-1)
+
+
 def test_only_a_causal_model_has_a_history(configure):
     with pytest.raises(ValueError, match="own_history: only a causal model"):
         configure(own_history=0.5)

@@ -30,6 +30,21 @@ def test_replay_computes_what_the_cache_computed(make_transformer, make_conditio
 
 
 @torch.no_grad()
+def test_replay_looks_back_at_the_sink_too(make_transformer, make_conditions):
+    """A window of two latents, and the first one for ever."""
+    conditions, reference = make_conditions(8)
+    replayed = {}
+    for sink in (0, 1):
+        model = make_transformer()
+        model.register_to_config(sink_frames=sink, window_frames=2)
+        rollout = self_rollout(model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference, 1, "collapse")
+        replayed[sink] = replay(model, model, rollout, conditions)
+        torch.testing.assert_close(replayed[sink], rollout.latents, rtol=0, atol=1e-5)
+    assert torch.equal(replayed[0][:, :, :3], replayed[1][:, :, :3])
+    assert not torch.allclose(replayed[0][:, :, 3:], replayed[1][:, :, 3:], atol=1e-4)
+
+
+@torch.no_grad()
 def test_collapse_at_the_last_step_is_the_rollout(make_transformer, make_conditions):
     model = make_transformer()
     conditions, reference = make_conditions(5)
