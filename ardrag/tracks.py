@@ -42,6 +42,10 @@ from ardrag.track_schema import (
 )
 
 
+SPOT_COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.4, 0.4), (0.4, 1.0, 0.4), (0.4, 0.4, 1.0))
+"""Red, green and blue of the heat of the tracks 0, 1, 2, 3, 4 as 0, and so on, where they are coloured."""
+
+
 class TrackArrays(NamedTuple):
     """Sampled tracks: `xy` [T, P, 2] float32 in 0..1, `visible` [T, P] bool, `force` [T, P] float32 in 0..1.
 
@@ -79,6 +83,24 @@ def rasterize(
     for p in range(xy.shape[-2]):
         torch.maximum(heat, rows[..., p, :, None] * columns[..., p, None, :], out=heat)
     return heat
+
+
+def control_video(
+    arrays: TrackArrays, height: int, width: int, sigmas: Sequence[float], coloured: bool = False
+) -> torch.Tensor:
+    """What the VAE encodes as motion control: heat maps as a video ``[3, T, height, width]`` in [-1, 1].
+
+    The paper's has three equal channels (section 3.2). Where two spots cross, such a video does not say which goes on
+    where. ``coloured`` gives each track the colour ``SPOT_COLOURS[p % 4]``; the first one's is the paper's white.
+    """
+    if not coloured:
+        return (rasterize(*arrays, height, width, sigmas) * 2 - 1).expand(3, -1, -1, -1)
+    video = torch.zeros(3, len(arrays.xy), height, width)
+    for first, colour in enumerate(SPOT_COLOURS[: arrays.xy.shape[1]]):
+        alike = slice(first, None, len(SPOT_COLOURS))
+        heat = rasterize(*(column[:, alike] for column in arrays), height, width, sigmas[alike])
+        torch.maximum(video, torch.tensor(colour)[:, None, None, None] * heat, out=video)
+    return video * 2 - 1
 
 
 def _bell(center: torch.Tensor, size: int, spread: torch.Tensor) -> torch.Tensor:
@@ -211,6 +233,12 @@ class Tracks(TrackFile):
     def heatmap(self, height: int, width: int, frames: Iterable[int] | None = None) -> torch.Tensor:
         """Heat maps [T, height, width] in 0..1 of the whole clip, or of `frames` only (the same numbers)."""
         return rasterize(*self.to_array(frames=frames), height, width, self.sigmas())
+
+    def control_video(
+        self, height: int, width: int, frames: Iterable[int] | None = None, coloured: bool = False
+    ) -> torch.Tensor:
+        """See the function `control_video`; of the whole clip, or of ``frames`` only."""
+        return control_video(self.to_array(frames=frames), height, width, self.sigmas(), coloured)
 
     def retimed(self, num_frames: int) -> "Tracks":
         """The same paths stretched or squeezed to a clip of `num_frames`."""

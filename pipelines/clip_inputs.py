@@ -22,7 +22,8 @@ def clip_inputs(
     ``image`` has the size that is generated; ``noise`` fills the image slot beyond latent 0.
     """
     reference = pipeline.encode_reference(image)
-    heat = tracks.heatmap(image.height, image.width, frames=range(num_frames)) * 2 - 1
-    motion = StreamingVAE(pipeline.vae).encode(heat.to(reference).expand(1, 3, -1, -1, -1))
+    coloured = pipeline.config.coloured_tracks
+    video = tracks.control_video(image.height, image.width, range(num_frames), coloured)
+    motion = StreamingVAE(pipeline.vae).encode(video[None].to(reference))
     slot = image_slot(reference, noise(motion.shape))
     return Conditions(motion, slot, pipeline.encode_prompt([prompt]), pipeline.encode_image(image)), reference

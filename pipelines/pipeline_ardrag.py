@@ -52,6 +52,7 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
         image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
         buckets: ``[height, width]`` pairs that the checkpoint was trained on; None means the paper's (appendix B.1).
         fps: frames per second of the generated video.
+        coloured_tracks: the checkpoint knows tracks apart by the colour of their heat (`ardrag.tracks.control_video`).
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
@@ -71,6 +72,7 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
         image_processor: Any = None,
         buckets: list[list[int]] | None = None,
         fps: float = 16.0,
+        coloured_tracks: bool = False,
     ) -> None:
         super().__init__()
         if vae.device.type == "cpu":  # the same numbers, several times faster
@@ -84,7 +86,9 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
             image_processor=image_processor,
             scheduler=scheduler,
         )
-        self.register_to_config(buckets=[list(bucket) for bucket in buckets or PAPER_BUCKETS], fps=fps)
+        self.register_to_config(
+            buckets=[list(bucket) for bucket in buckets or PAPER_BUCKETS], fps=fps, coloured_tracks=coloured_tracks
+        )
 
     def check_inputs(
         self,

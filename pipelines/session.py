@@ -24,7 +24,7 @@ from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
 from ardrag.track_schema import FAR, MAX_POINTS, SIGMA
-from ardrag.tracks import TrackArrays, Tracks, rasterize
+from ardrag.tracks import TrackArrays, Tracks, control_video
 from pipelines.frame_store import Frame, FrameStore
 from pipelines.video import to_frames, write_video
 
@@ -239,8 +239,8 @@ class Session:
     ) -> Conditions:
         """Control signals of the chunk (Eq. 6), doubled for guidance."""
         inputs = self._inputs
-        heat = rasterize(*control, inputs.height, inputs.width, sigmas)
-        video = (heat * 2 - 1).to(inputs.reference).expand(1, 3, -1, -1, -1)  # [1, 3, T, H, W]
+        coloured = self._pipeline.config.coloured_tracks
+        video = control_video(control, inputs.height, inputs.width, sigmas, coloured)[None].to(inputs.reference)
         edges = [self._first_frame_of(latent) - self._first_frame_of(start) for latent in range(start, stop + 1)]
         parts = [video[:, :, low:high] for low, high in zip(edges, edges[1:], strict=False)]
         motion = torch.cat([self._vae.encode_next(part) for part in parts], dim=2)

@@ -69,6 +69,10 @@ class FinetuneConfig(HubConfig):
         default=None,
         metadata={"help": "First latents seen beyond the window, for ever; default: as init_from, else 0."},
     )
+    coloured_tracks: bool | None = field(
+        default=None,
+        metadata={"help": "The data's tracks have colours of their own; default: as init_from, else not."},
+    )
     num_latents: int = field(default=5, metadata={"help": "Latent frames per clip."})
     steps: int = field(default=2000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
@@ -219,6 +223,8 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
         pipeline = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
         if config.sink_frames is not None:
             pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
+        if config.coloured_tracks is not None:
+            pipeline.register_to_config(coloured_tracks=config.coloured_tracks)
         return pipeline
     vae = AutoencoderKLWan.from_pretrained(config.vae)
     tokenizer = tiny.train_tokenizer(captions)
@@ -234,6 +240,7 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
         image_processor=image_processor,
         scheduler=scheduler,
         buckets=[[side, side]],
+        coloured_tracks=bool(config.coloured_tracks),
     )
 
 

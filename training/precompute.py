@@ -18,13 +18,11 @@ from typing import Any
 import torch
 from datasets import Array3D, Array4D, Dataset, Features, Value
 from diffusers import AutoencoderKLWan
-from torch import Tensor
 from tqdm import tqdm
 
 from ardrag.sprite_tracks import clip_tracks
 from ardrag.sprites import SpriteClip, make_clip
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from ardrag.tracks import Tracks
 from training.config import parse_config
 
 
@@ -42,12 +40,11 @@ class PrecomputeConfig:
         metadata={"help": "Keep clips with one of these names (occluded, fast, ...); empty: all."},
     )
     num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
+    coloured_tracks: bool = field(
+        default=False,
+        metadata={"help": "Each track's heat in a colour of its own, as the pipeline's coloured_tracks."},
+    )
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
-
-
-def heatmap_pixels(tracks: Tracks, height: int, width: int) -> Tensor:
-    """The heat-map video as the VAE takes it: ``[3, T, H, W]`` in [-1, 1], three equal channels (section 3.2)."""
-    return (tracks.heatmap(height, width) * 2 - 1).expand(3, -1, -1, -1)
 
 
 def chosen_clips(config: PrecomputeConfig) -> Iterator[SpriteClip]:
@@ -74,7 +71,8 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     while clips := list(islice(chosen, config.batch_size)):
         height, width = clips[0].frames.shape[1:3]
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in clips]).float() / 127.5 - 1
-        heat = torch.stack([heatmap_pixels(clip_tracks(clip), height, width) for clip in clips])
+        tracks = [clip_tracks(clip) for clip in clips]
+        heat = torch.stack([t.control_video(height, width, coloured=config.coloured_tracks) for t in tracks])
         latents, motion = vae.encode(torch.cat([video, heat])).chunk(2)
         for i, clip in enumerate(clips):
             yield {

@@ -88,7 +88,7 @@ def test_precomputed_latents_are_the_vae_s(pipeline, tmp_path, monkeypatch):
     for index in range(2):
         clip = make_clip("train", index, 5)
         video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        heat = precompute.heatmap_pixels(clip_tracks(clip), 128, 128)[None]
+        heat = clip_tracks(clip).control_video(128, 128)[None]
         row = {name: seen[0][name][index] for name in seen[0]}
         torch.testing.assert_close(row["latents"], stream.encode(video)[0], rtol=0, atol=1e-4)
         torch.testing.assert_close(row["motion"], stream.encode(heat)[0], rtol=0, atol=1e-4)
