@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ardrag.track_schema import MAX_BYTES, SCHEMA, SIGMA
-from ardrag.tracks import Tracks, rasterize
+from ardrag.tracks import SPOT_COLOURS, Tracks, rasterize
 
 
 LINE = [(0, 0.2, 0.5), (32, 0.8, 0.5)]
@@ -413,6 +413,39 @@ def test_some_frames_equal_the_slice_bit_for_bit() -> None:
     for frames in (range(0, 1), range(1, 5), range(29, 33), [7, 3, 20]):
         assert torch.equal(tracks.heatmap(40, 56, frames), full[list(frames)])
     assert tracks.heatmap(40, 56, range(33, 37)).shape == (4, 40, 56)
+
+
+def test_control_video_is_the_heat_in_three_equal_channels() -> None:
+    tracks = Tracks.from_json(document())
+    video = tracks.control_video(20, 32, range(3, 9))
+    assert torch.equal(video, (tracks.heatmap(20, 32, range(3, 9)) * 2 - 1).expand(3, -1, -1, -1))
+
+
+def test_coloured_tracks_are_told_apart_where_they_cross() -> None:
+    there, back = [(0, 0.1, 0.5), (32, 0.9, 0.5)], [(0, 0.9, 0.5), (32, 0.1, 0.5)]
+    plain, coloured = (
+        [
+            Tracks.from_points(paths, num_frames=33).control_video(16, 32, coloured=c)
+            for paths in ([there, back], [back, there])
+        ]
+        for c in (False, True)
+    )
+    assert torch.equal(*plain) and not torch.allclose(*coloured, atol=0.1)
+    for video in coloured:
+        assert torch.equal(video[0], plain[0][0]), "both tracks are at full strength in red"
+
+
+def test_colours_of_the_tracks() -> None:
+    """Each alone in its picture: white, red, green, blue, white; the faintest heat leaves the ground alone."""
+    xy = np.broadcast_to(np.array([0.5, 0.5], np.float32), (5, 5, 2))
+    video = Tracks.from_array(xy, np.eye(5, dtype=bool), np.full((5, 5), 0.8)).control_video(9, 9, coloured=True)
+    for p in range(5):
+        expected = torch.tensor(SPOT_COLOURS[p % 4]) * 0.8 * 2 - 1
+        torch.testing.assert_close(video[:, p, 4, 4], expected, rtol=0, atol=1e-6)
+        assert (video[:, p, 0, 0] < -0.9).all()
+    lone = Tracks.from_points([CURVE], num_frames=33)
+    assert torch.equal(lone.control_video(24, 24, coloured=True), lone.control_video(24, 24))
+    assert (Tracks.empty(5).control_video(8, 8, coloured=True) == -1).all()
 
 
 def test_rasterize_takes_batches_tensors_and_ignores_hidden_nan() -> None:

@@ -100,12 +100,17 @@ def test_only_clips_of_the_categories_are_kept(pipeline, tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     pipeline.vae.save_pretrained(tmp_path / "vae")
+    settings = {"vae": str(tmp_path / "vae"), "output_dir": str(tmp_path / "hard"), "start": 3, "num_frames": 5}
     kept = [clip for clip in (make_clip("train", index, 5) for index in range(3, 15)) if "fast" in clip.categories]
     assert 0 < len(kept) < 12
-    settings = {"vae": str(tmp_path / "vae"), "output_dir": str(tmp_path / "hard"), "start": 3, "num_frames": 5}
     precompute.main(precompute.PrecomputeConfig(**settings, num_clips=12, categories=["fast"]))
     rows = load_latents([str(tmp_path / "hard")])
     assert rows["caption"] == [clip.caption for clip in kept]
+    motion = rows.with_format("torch")["motion"][:]
+    precompute.main(precompute.PrecomputeConfig(**settings, num_clips=12, categories=["fast"], coloured_tracks=True))
+    coloured = load_latents([str(tmp_path / "hard")]).with_format("torch")["motion"][:]
+    changed = [not torch.equal(one, other) for one, other in zip(motion, coloured, strict=True)]
+    assert changed == [len(clip.movers) > 1 for clip in kept]
     with pytest.raises(ValueError, match="categories: none of clips 3 to 14 of train is upside down"):
         precompute.main(precompute.PrecomputeConfig(**settings, num_clips=12, categories=["upside down"]))
 

@@ -178,20 +178,19 @@ def test_a_few_step_schedule_is_trained_on_and_saved(configure):
     assert scheduler.config.sigmas == [1.0, 0.5, 0.0] and scheduler.config.num_inference_steps == 2
 
 
-@pytest.mark.parametrize(("start", "changes", "kept"), [("", {}, 0), ("", {"sink_frames": 2}, 2), ("2", {}, 2)])
-def test_the_sink_is_of_the_run_or_of_the_model_it_starts_from(configure, start, changes, kept):
-    if start:
-        main(configure("first", sink_frames=int(start), steps=1))
-        changes = {**changes, "init_from": str(Path(configure("first").output_dir) / "pipeline")}
-    config = configure(**changes, steps=1)
-    main(config)
-    assert ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline").transformer.config.sink_frames == kept
+def test_sink_and_coloured_tracks_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
+    def trained(name, **changes):
+        config = configure(name, steps=1, **changes)
+        main(config)
+        pipeline = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
+        return pipeline.transformer.config.sink_frames, pipeline.config.coloured_tracks
 
-
-def test_a_model_without_a_sink_gets_one(configure, run_inputs):
-    config = configure(init_from=str(run_inputs / "pipeline"), sink_frames=1, steps=1)
-    main(config)
-    assert ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline").transformer.config.sink_frames == 1
+    given = {"sink_frames": 2, "coloured_tracks": True}
+    assert trained("new") == (0, False) and trained("new with both", **given) == (2, True)
+    start = str(Path(configure("new with both").output_dir) / "pipeline")
+    assert trained("kept", init_from=start) == (2, True)
+    assert trained("changed", init_from=start, sink_frames=0, coloured_tracks=False) == (0, False)
+    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == (2, True)
     with pytest.raises(ValueError, match="sink_frames: -1 is negative"):
         configure(sink_frames=-1)
 
