@@ -34,23 +34,28 @@ stage train_vae training/configs/vae_tiny.yaml --output_dir "$runs/vae" $vae
 say "VAE on whole clips"
 stage train_vae training/configs/vae_tiny_long.yaml --init_from "$runs/vae/vae" --output_dir "$runs/vae_long" $long
 say "latents"
-[ -f "$runs/latents/state.json" ] ||
-  stage precompute --vae "$runs/vae_long/vae" --output_dir "$runs/latents" --num_clips "$clips" --num_frames 33
+encode="--vae $runs/vae_long/vae --num_frames 49 --coloured_tracks true --num_clips $clips"
+[ -f "$runs/latents/state.json" ] || stage precompute $encode --output_dir "$runs/latents"
+[ -f "$runs/latents_hard/state.json" ] ||
+  stage precompute $encode --output_dir "$runs/latents_hard" --start 1000000 --categories occluded
 say "stage 1: bidirectional teacher"
 stage finetune training/configs/finetune_tiny.yaml --vae "$runs/vae_long/vae" --data "$runs/latents" \
-  --output_dir "$runs/teacher" $tune
+  --coloured_tracks true --output_dir "$runs/teacher" $tune
 say "causal start of the student"
 stage finetune training/configs/causal_tiny.yaml --init_from "$runs/teacher/pipeline" --data "$runs/latents" \
-  --output_dir "$runs/student" $tune
+  --sink_frames 1 --output_dir "$runs/student" $tune
 say "the student goes on from its own histories"
 stage finetune training/configs/causal_own_tiny.yaml --init_from "$runs/student/pipeline" --data "$runs/latents" \
   --output_dir "$runs/student_own" $tune
+say "the same on longer clips and hard ones"
+stage finetune training/configs/causal_sink_tiny.yaml --init_from "$runs/student_own/pipeline" \
+  --data "$runs/latents" "$runs/latents_hard" --output_dir "$runs/student_sink" $tune
 say "teacher of the distillation, on whole clips"
 stage finetune training/configs/finetune_tiny_teacher.yaml --init_from "$runs/student/pipeline" \
   --data "$runs/latents" --output_dir "$runs/teacher_long" $tune
 for variant in tiny tiny_wo_self_rollout tiny_self_forcing; do
   say "stage 2: $variant"
-  stage distill "training/configs/distill_$variant.yaml" --init_from "$runs/student_own/pipeline" \
+  stage distill "training/configs/distill_$variant.yaml" --init_from "$runs/student_sink/pipeline" \
     --teacher "$runs/teacher_long/pipeline" --data "$runs/latents" --output_dir "$runs/distill_$variant" $distill
 done
 say "stage 3: GRPO"
@@ -64,6 +69,6 @@ say "the systems side by side"
 python -m eval.run --output_dir "$runs/eval" $bench --systems "AR-Drag=$runs/checkpoint" \
   "w/o RL=$runs/distill_tiny/pipeline" \
   "w/o Self-Rollout=$runs/distill_tiny_wo_self_rollout/pipeline" \
-  "Self-Forcing=$runs/distill_tiny_self_forcing/pipeline" "initial model=$runs/student_own/pipeline" \
+  "Self-Forcing=$runs/distill_tiny_self_forcing/pipeline" "initial model=$runs/student_sink/pipeline" \
   "teacher model=$runs/teacher_long/pipeline@24" truth still "VAE=vae:$runs/checkpoint" \
   "tracks of another clip=shuffled:$runs/checkpoint"
