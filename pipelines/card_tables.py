@@ -106,9 +106,10 @@ def parts_table(folder: Path) -> list[str]:
 def describe(component: str, config: Mapping[str, Any]) -> str:
     """Layout of a component in a few words, from its configuration."""
     if component == "transformer":
+        sink = f" and the first {config['sink_frames']}" if config["sink_frames"] else ""
         return (
             f"{config['num_layers']} layers, {config['num_attention_heads']} heads of {config['attention_head_dim']}, "
-            f"window of {config['window_frames']} latents, chunk of {config['chunk_frames']}"
+            f"window of {config['window_frames']} latents{sink}, chunk of {config['chunk_frames']}"
         )
     if component == "vae":
         layout = "residual layout, " if config["is_residual"] else ""

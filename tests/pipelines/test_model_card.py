@@ -83,6 +83,15 @@ def test_tables_are_read_from_the_files(folder, pipeline):
     )
 
 
+def test_what_is_not_the_paper_s_is_said(make_pipeline, folder, tmp_path):
+    pipe = make_pipeline(transformer={"sink_frames": 1})
+    pipe.register_to_config(coloured_tracks=True)
+    pipe.save_pretrained(tmp_path / "model")
+    text = model_card(tmp_path / "model", str(tmp_path / "model"), {})
+    assert "window of 7 latents and the first 1, chunk of 1" in text and "a colour of its own" in text
+    assert "a colour of its own" not in model_card(folder, str(folder), {})
+
+
 def test_measured_rows():
     mean, median, given = read_measured(ROWS, RESULTS)
     assert mean.line() == "| error | 3.14 px | 2.50 to 4.00 |"
