@@ -224,6 +224,8 @@ def _categories(
         names.append("near border")
     if len(sprites) > 1:
         names.append("several sprites")
+    if len(movers) > 1:
+        names.append("two paths")
     return tuple(names)
 
 

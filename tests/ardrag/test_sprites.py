@@ -149,10 +149,11 @@ def test_caption_says_where_to():
 def test_categories(clips):
     everything = [clip for part in clips.values() for clip in part]
     names = {name for clip in everything for name in clip.categories}
-    assert names <= {"fast", "slow", "occluded", "near border", "several sprites"}
+    assert names <= {"fast", "slow", "occluded", "near border", "several sprites", "two paths"}
     for clip in everything:
         assert ("fast" in clip.categories) != ("slow" in clip.categories)
         assert ("several sprites" in clip.categories) == (len(clip.sprites) > 1)
+        assert ("two paths" in clip.categories) == (clip.xy.shape[1] == 2)
         inside = ((clip.xy >= 0) & (clip.xy < 128)).all(-1)
         assert ("occluded" in clip.categories) == bool((inside & ~clip.visible).any())
 
