@@ -59,9 +59,6 @@ class VAEConfig(HubConfig):
     clip_batch_size: int = field(default=4, metadata={"help": "Crops per clip step."})
     clip_frames: int = field(default=5, metadata={"help": "Pixel frames of a clip crop, 4k + 1."})
     crop: int = field(default=64, metadata={"help": "Side of a crop, pixels."})
-    colour_shuffle: float = field(
-        default=1.0, metadata={"help": "Share of crops with red, green and blue in another order, beyond the palette."}
-    )
     heatmap_share: float = field(default=0.2, metadata={"help": "Share of heat maps in a batch."})
     pool_clips: int = field(default=1200, metadata={"help": "Sprite World clips held in memory."})
     pool_frames: int = field(default=17, metadata={"help": "Pixel frames per pooled clip, 4k + 1."})
@@ -83,8 +80,6 @@ class VAEConfig(HubConfig):
             raise ValueError("clip_frames and pool_frames: both must be 4k + 1 and clip_frames the smaller of the two")
         if not 0 <= self.heatmap_share < 1:
             raise ValueError(f"heatmap_share: {self.heatmap_share} is outside [0, 1)")
-        if not 0 <= self.colour_shuffle <= 1:
-            raise ValueError(f"colour_shuffle: {self.colour_shuffle} is outside [0, 1]")
 
 
 def build_vae(config: VAEConfig) -> AutoencoderKLWan:
@@ -114,10 +109,8 @@ def sprite_pool(split: str, count: int, num_frames: int) -> Tensor:
     return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).contiguous()
 
 
-def sample_pixels(
-    pool: Tensor, count: int, frames: int, crop: int, generator: torch.Generator, colour_shuffle: float = 1.0
-) -> Tensor:
-    """Random crops, mirrored, a share with permuted colours, ``[count, 3, frames, crop, crop]`` in [-1, 1]."""
+def sample_pixels(pool: Tensor, count: int, frames: int, crop: int, generator: torch.Generator) -> Tensor:
+    """Random crops, mirrored and with permuted colours, ``[count, 3, frames, crop, crop]`` in [-1, 1]."""
     height, width = pool.shape[-2:]
 
     def draw(high: int) -> int:
@@ -127,8 +120,7 @@ def sample_pixels(
     for _ in range(count):
         top, left, first = draw(height - crop + 1), draw(width - crop + 1), draw(pool.shape[2] - frames + 1)
         part = pool[draw(len(pool)), :, first : first + frames, top : top + crop, left : left + crop]
-        if float(torch.rand((), generator=generator)) < colour_shuffle:
-            part = part[torch.randperm(3, generator=generator)]
+        part = part[torch.randperm(3, generator=generator)]
         part = part.flip(-1) if draw(2) else part
         part = part.transpose(-1, -2) if draw(2) else part
         crops.append(part)
@@ -188,11 +180,7 @@ def training_batch(pool: Tensor, config: VAEConfig, step: int, rank: int) -> tup
     single = step < config.clip_start
     frames, count = (1, config.batch_size) if single else (config.clip_frames, config.clip_batch_size)
     heat = int(torch.binomial(torch.tensor(float(count)), torch.tensor(config.heatmap_share), generator=generator))
-    parts = (
-        [sample_pixels(pool, count - heat, frames, config.crop, generator, config.colour_shuffle)]
-        if heat < count
-        else []
-    )
+    parts = [sample_pixels(pool, count - heat, frames, config.crop, generator)] if heat < count else []
     parts += [sample_heatmaps(heat, frames, config.crop, generator)] if heat else []
     pixels = torch.cat(parts)
     side = config.crop // 8
