@@ -98,7 +98,8 @@ def control_video(
     video = torch.zeros(3, len(arrays.xy), height, width)
     for first, colour in enumerate(SPOT_COLOURS[: arrays.xy.shape[1]]):
         alike = slice(first, None, len(SPOT_COLOURS))
-        heat = rasterize(*(column[:, alike] for column in arrays), height, width, sigmas[alike])
+        xy, visible, force = (column[:, alike] for column in arrays)
+        heat = rasterize(xy, visible, force, height, width, sigmas[alike])
         torch.maximum(video, torch.tensor(colour)[:, None, None, None] * heat, out=video)
     return video * 2 - 1
 
