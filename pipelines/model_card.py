@@ -163,9 +163,6 @@ def usage(folder: Path, name: str, facts: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-COLOURED = " Each track's heat has a colour of its own (`coloured_tracks`)."
-
-
 def inside(folder: Path) -> list[str]:
     """What the pipeline is made of and how it samples, read from its files."""
     if kind_of(folder) != "pipeline":
@@ -180,8 +177,9 @@ def inside(folder: Path) -> list[str]:
         f"Pictures of {sizes}, {index['fps']:g} frames per second, {scheduler['num_inference_steps']} steps per latent"
         f"{' at noise levels ' + levels if levels else ''}, sampler `eta: {scheduler['eta']:g}` (1 re-noises, 0 is "
         f"the ODE). The first latent is {first[scheduler['first_frame']]} (`first_frame: {scheduler['first_frame']}`)."
-        f"{COLOURED if index.get('coloured_tracks') else ''}"
     )
+    if index.get("coloured_tracks"):
+        text += " Each track's heat has a colour of its own (`coloured_tracks`)."
     return ["## What is inside\n\n" + "\n".join(table), text]
 
 

@@ -211,7 +211,17 @@ def own_history(
 
 
 def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
-    """The pipeline to train: the one in ``init_from`` (with ``vae``, if given), or a new tiny one around ``vae``."""
+    """The pipeline to train, with the run's ``sink_frames`` and ``coloured_tracks`` where it has its own."""
+    pipeline = start_pipeline(config, captions, side)
+    if config.sink_frames is not None:
+        pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
+    if config.coloured_tracks is not None:
+        pipeline.register_to_config(coloured_tracks=config.coloured_tracks)
+    return pipeline
+
+
+def start_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
+    """The pipeline in ``init_from`` (with ``vae``, if given), or a new tiny one around ``vae``."""
     scheduler = FewStepScheduler(
         sigmas=config.sigmas or None,
         num_inference_steps=len(config.sigmas) - 1 if config.sigmas else config.num_inference_steps,
@@ -220,19 +230,12 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
     )
     if config.init_from:
         swapped = {"vae": AutoencoderKLWan.from_pretrained(config.vae)} if config.vae else {}
-        pipeline = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
-        if config.sink_frames is not None:
-            pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
-        if config.coloured_tracks is not None:
-            pipeline.register_to_config(coloured_tracks=config.coloured_tracks)
-        return pipeline
+        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
     vae = AutoencoderKLWan.from_pretrained(config.vae)
     tokenizer = tiny.train_tokenizer(captions)
     image_encoder, image_processor = tiny.build_image_encoder(side)
     return ARDragPipeline(
-        transformer=tiny.build_transformer(
-            vae, config.num_layers, config.num_heads, config.head_dim, config.ffn_dim, config.sink_frames or 0
-        ),
+        transformer=tiny.build_transformer(vae, config.num_layers, config.num_heads, config.head_dim, config.ffn_dim),
         vae=vae,
         text_encoder=tiny.build_text_encoder(len(tokenizer)),
         tokenizer=tokenizer,
@@ -240,7 +243,6 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
         image_processor=image_processor,
         scheduler=scheduler,
         buckets=[[side, side]],
-        coloured_tracks=bool(config.coloured_tracks),
     )
 
 

@@ -77,7 +77,7 @@ def build_image_encoder(side: int) -> tuple[CLIPVisionModel, CLIPImageProcessorP
 
 
 def build_transformer(
-    vae: AutoencoderKLWan, num_layers: int, num_heads: int, head_dim: int, ffn_dim: int, sink_frames: int = 0
+    vae: AutoencoderKLWan, num_layers: int, num_heads: int, head_dim: int, ffn_dim: int
 ) -> CausalWanTransformer:
     """A small `CausalWanTransformer` for the latents of ``vae``, laid out as the public Fun-Control checkpoint."""
     channels = vae.config.z_dim
@@ -95,7 +95,6 @@ def build_transformer(
         added_kv_proj_dim=num_heads * head_dim,
         input_layout={"latents": channels, "motion": channels, "image": channels},
         image_context="first",
-        sink_frames=sink_frames,
         activation_fn="gelu",
     )
 

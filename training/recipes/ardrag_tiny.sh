@@ -34,10 +34,12 @@ stage train_vae training/configs/vae_tiny.yaml --output_dir "$runs/vae" $vae
 say "VAE on whole clips"
 stage train_vae training/configs/vae_tiny_long.yaml --init_from "$runs/vae/vae" --output_dir "$runs/vae_long" $long
 say "latents"
-encode="--vae $runs/vae_long/vae --num_frames 49 --coloured_tracks true --num_clips $clips"
-[ -f "$runs/latents/state.json" ] || stage precompute $encode --output_dir "$runs/latents"
-[ -f "$runs/latents_hard/state.json" ] ||
-  stage precompute $encode --output_dir "$runs/latents_hard" --start 1000000 --categories occluded
+encode() {
+  [ -f "$1/state.json" ] || stage precompute --vae "$runs/vae_long/vae" --output_dir "$1" --num_clips "$clips" \
+    --num_frames 49 --coloured_tracks true "${@:2}"
+}
+encode "$runs/latents"
+encode "$runs/latents_hard" --start 1000000 --categories occluded
 say "stage 1: bidirectional teacher"
 stage finetune training/configs/finetune_tiny.yaml --vae "$runs/vae_long/vae" --data "$runs/latents" \
   --coloured_tracks true --output_dir "$runs/teacher" $tune
