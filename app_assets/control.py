@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ardrag.track_schema import SIGMA
-from ardrag.tracks import TrackArrays, Tracks
+from ardrag.tracks.schema import SIGMA
+from ardrag.tracks.tracks import TrackArrays, Tracks
 
 
 GRAB_RADIUS = 0.07

@@ -16,7 +16,7 @@ from app_assets.live import events
 from app_assets.mailbox import Mailboxes
 from app_assets.pictures import Pictures, data_url
 from app_assets.player import Player
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app_assets.control import TimedPlace
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 
 
 MAX_MESSAGE = 1 << 20

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import fit_image, open_image
 from pipelines.pipeline_ardrag import ARDragPipeline
 

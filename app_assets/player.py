@@ -19,7 +19,7 @@ from PIL import Image
 from app_assets.messages import Cancel, Drag, Export, Message, Plan, Rewind, Run, Seen, Start, read_message
 from app_assets.pictures import webp
 from app_assets.take import Made, Take
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app_assets.control import Control
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.session import Session
 
 

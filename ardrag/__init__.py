@@ -20,13 +20,17 @@ from ardrag.version import __version__
 
 
 if TYPE_CHECKING:
-    from ardrag.tracks import Tracks as Tracks
+    from ardrag.tracks.tracks import Tracks as Tracks
     from ardrag.transformer import CausalWanTransformer as CausalWanTransformer
     from pipelines import ARDragPipeline as ARDragPipeline
 
 __all__ = ["ARDragPipeline", "CausalWanTransformer", "Tracks", "__version__"]
 
-_HOMES = {"ARDragPipeline": "pipelines", "CausalWanTransformer": "ardrag.transformer", "Tracks": "ardrag.tracks"}
+_HOMES = {
+    "ARDragPipeline": "pipelines",
+    "CausalWanTransformer": "ardrag.transformer",
+    "Tracks": "ardrag.tracks.tracks",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,15 +29,15 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ardrag.sprites import make_clip
 from ardrag.streaming_vae import StreamingVAE
-from ardrag.tracks import Tracks
-from eval.latency_report import PARTS, markdown
-from eval.latency_rivals import chunked, time_control
+from ardrag.tracks.tracks import Tracks
+from ardrag.worlds.sprites import make_clip
 from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
 from eval.record import run_record, write_json, write_text
+from eval.speed.latency_report import PARTS, markdown
+from eval.speed.latency_rivals import chunked, time_control
+from eval.speed.wan_baseline import anyflow_pipeline, chunk_partition, parameters_in_millions, wan_pipeline
 from eval.statistics import spread
-from eval.wan_baseline import anyflow_pipeline, chunk_partition, parameters_in_millions, wan_pipeline
 from pipelines import ARDragPipeline, Session
 from pipelines.bidirectional import generate_bidirectional
 

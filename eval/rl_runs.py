@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from transformers import HfArgumentParser
 
-from eval.document import table
 from eval.record import record_lines, run_record, write_json, write_text
-from eval.report_tables import cell
-from eval.summary import interval_of
+from eval.report.document import table
+from eval.report.summary import interval_of
+from eval.report.tables import cell
 
 
 Log = Sequence[Mapping[str, float]]

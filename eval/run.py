@@ -23,20 +23,20 @@ import torch
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ardrag.trackers import build_tracker
-from eval.config import FEWEST_CLIPS, LONG_FRAMES, EvalConfig
-from eval.measure import Meter
+from ardrag.judges.trackers import build_tracker
+from eval.benchmark.config import FEWEST_CLIPS, LONG_FRAMES, EvalConfig
+from eval.benchmark.measure import Meter
+from eval.benchmark.preflight import check_systems
+from eval.benchmark.systems import System, expand, maker_of, source_folder
 from eval.metrics.aesthetic import load_scorer
 from eval.metrics.features import SpriteSpace, StandardSpace
 from eval.metrics.smoothness import load_amt
-from eval.preflight import check_systems
 from eval.record import run_record
-from eval.report import write_report
-from eval.rows import Row, RowCache, code_digest, files_digest, in_processes
+from eval.report.report import write_report
+from eval.report.rows import Row, RowCache, code_digest, files_digest, in_processes
 from eval.suites.case import Suite
 from eval.suites.folder import write_case
 from eval.suites.open import open_suite
-from eval.systems import System, expand, maker_of, source_folder
 
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from PIL import Image
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, generate_clip, seeded_generator
 from ardrag.streaming_vae import StreamingVAE
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.clip_inputs import clip_inputs
 from pipelines.image_input import check_image, fit_image
 from pipelines.pipeline_ardrag import ARDragPipeline

@@ -9,7 +9,7 @@ from torch import Tensor
 from ardrag.conditioning import Conditions, image_slot
 from ardrag.rollout import Noise
 from ardrag.streaming_vae import StreamingVAE
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import open_image
 from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT, ARDragPipeline
 from pipelines.video import Frame, contact_sheet, with_paths, write_video

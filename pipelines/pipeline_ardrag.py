@@ -24,10 +24,10 @@ from torch import Tensor
 from ardrag.conditioning import encode_image_tokens, encode_text
 from ardrag.flow import FewStepScheduler
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.batch_input import as_list, check_steps, draw_seed, one_each
-from pipelines.hub_mixin import HubMixin
+from pipelines.hub.mixin import HubMixin
 from pipelines.image_input import check_image, fit_image, image_pixels, nearest_bucket
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
 from pipelines.session import LatentCallback, Session, SessionInputs
@@ -52,7 +52,7 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
         image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
         buckets: ``[height, width]`` pairs that the checkpoint was trained on; None means the paper's (appendix B.1).
         fps: frames per second of the generated video.
-        coloured_tracks: the checkpoint knows tracks apart by the colour of their heat (`ardrag.tracks.control_video`).
+        coloured_tracks: the checkpoint knows tracks apart by the colour of their heat (`control_video`).
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"

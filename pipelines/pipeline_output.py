@@ -11,7 +11,7 @@ import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 
 
 @dataclass

@@ -18,12 +18,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.hub import link_or_copy, open_repository, push_folder
-from pipelines.model_card import model_card, read_facts
+from pipelines.hub.client import link_or_copy, open_repository, push_folder
+from pipelines.hub.model_card import model_card, read_facts
+from pipelines.hub.remote_code import write_code
+from pipelines.hub.repository import complete_repository
+from pipelines.hub.space import check_space, space_files
 from pipelines.record import REPOSITORY
-from pipelines.remote_code import write_code
-from pipelines.repository import complete_repository
-from pipelines.space import check_space, space_files
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,7 +82,7 @@ def publish_model(options: argparse.Namespace) -> None:
 
 def publish_dataset(options: argparse.Namespace) -> None:
     """Push a dataset."""
-    from pipelines.publish_dataset import push_dataset
+    from pipelines.hub.dataset import push_dataset
 
     private = options.private or None
     print(push_dataset(options.source, options.repo_id, options.split, options.num_clips, options.num_frames, private))

@@ -23,8 +23,8 @@ from ardrag.conditioning import Conditions, image_slot
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
-from ardrag.track_schema import FAR, MAX_POINTS, SIGMA
-from ardrag.tracks import TrackArrays, Tracks, control_video
+from ardrag.tracks.schema import FAR, MAX_POINTS, SIGMA
+from ardrag.tracks.tracks import TrackArrays, Tracks, control_video
 from pipelines.frame_store import Frame, FrameStore
 from pipelines.video import to_frames, write_video
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
-from ardrag.tracks import TrackArrays, Tracks
+from ardrag.tracks.tracks import TrackArrays, Tracks
 
 
 Frame = npt.NDArray[np.uint8]

@@ -44,7 +44,7 @@ def build_tiny_pipeline(
     from ardrag.flow import FewStepScheduler
     from ardrag.transformer import CausalWanTransformer
     from pipelines import ARDragPipeline
-    from training import tiny
+    from training.run import tiny
 
     torch.manual_seed(0)
     vae = build_tiny_vae()

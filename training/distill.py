@@ -30,13 +30,14 @@ from ardrag.flow import FEW_STEP_SIGMAS, FewStepScheduler, add_noise, clean_from
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
-from training import dmd, gan
-from training.conditions import blank_motion, clip_conditions
-from training.config import config_lines, parse_config
-from training.data import LatentBatch, LatentPool, load_latents
-from training.hub import HubConfig, push_run, start_on_hub
-from training.optim import MuonAdamW, warmup_cosine
-from training.runtime import (
+from training.losses import dmd, gan
+from training.rollouts.conditions import blank_motion, clip_conditions
+from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
+from training.run.config import config_lines, parse_config
+from training.run.data import LatentBatch, LatentPool, load_latents
+from training.run.hub import HubConfig, push_run, start_on_hub
+from training.run.optim import MuonAdamW, warmup_cosine
+from training.run.runtime import (
     Learner,
     RunLog,
     averaged,
@@ -45,8 +46,7 @@ from training.runtime import (
     save_state,
     step_generator,
 )
-from training.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
-from training.validation import comparison_sheet, validation_sheet
+from training.run.validation import comparison_sheet, validation_sheet
 
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from pipelines import ARDragPipeline
-from training.config import parse_config
+from training.run.config import parse_config
 
 
 @dataclass

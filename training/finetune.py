@@ -28,14 +28,15 @@ from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
-from training import tiny
-from training.conditions import blank_motion, clip_conditions
-from training.config import config_lines, parse_config
-from training.data import LatentBatch, LatentPool, load_latents
-from training.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
-from training.hub import HubConfig, push_run, start_on_hub
-from training.optim import MuonAdamW, warmup_cosine
-from training.runtime import (
+from training.losses.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
+from training.rollouts.conditions import blank_motion, clip_conditions
+from training.rollouts.self_rollout import self_rollout
+from training.run import tiny
+from training.run.config import config_lines, parse_config
+from training.run.data import LatentBatch, LatentPool, load_latents
+from training.run.hub import HubConfig, push_run, start_on_hub
+from training.run.optim import MuonAdamW, warmup_cosine
+from training.run.runtime import (
     RunLog,
     add_lora,
     averaged,
@@ -45,8 +46,7 @@ from training.runtime import (
     save_trained,
     step_generator,
 )
-from training.self_rollout import self_rollout
-from training.validation import validation_sheet
+from training.run.validation import validation_sheet
 
 
 logger = logging.getLogger(__name__)

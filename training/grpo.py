@@ -27,19 +27,26 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ardrag.flow import KERNELS
-from ardrag.rewards import Reward, combine
+from ardrag.judges.rewards import Reward, combine
 from ardrag.rollout import seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
-from training.config import config_lines, parse_config
-from training.group_rollout import Collected, collect
-from training.grpo_config import GrpoConfig
-from training.hub import push_run, start_on_hub
-from training.policy import gaussian_divergence, group_advantages, latent_log_prob, policy_loss, transition_moments
-from training.prompts import DrawPrompt, load_prompts
-from training.reward_runner import build_rewards, score_all
+from training.losses.policy import (
+    gaussian_divergence,
+    group_advantages,
+    latent_log_prob,
+    policy_loss,
+    transition_moments,
+)
 from training.rl_page import draw_page, save_ratios
-from training.runtime import (
+from training.rollouts.group_rollout import Collected, collect
+from training.rollouts.prompts import DrawPrompt, load_prompts
+from training.rollouts.reward_runner import build_rewards, score_all
+from training.rollouts.self_rollout import replay_velocity
+from training.run.config import config_lines, parse_config
+from training.run.grpo_config import GrpoConfig
+from training.run.hub import push_run, start_on_hub
+from training.run.runtime import (
     Learner,
     RunLog,
     add_lora,
@@ -50,8 +57,7 @@ from training.runtime import (
     save_trained,
     step_generator,
 )
-from training.self_rollout import replay_velocity
-from training.validation import validation_sheet
+from training.run.validation import validation_sheet
 
 
 logger = logging.getLogger(__name__)

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from ardrag.transformer import CausalWanTransformer
-from training.config import parse_config
-from training.gan import Critic, head_layers
-from training.optim import split_parameters
-from training.runtime import add_lora
+from training.losses.gan import Critic, head_layers
+from training.run.config import parse_config
+from training.run.optim import split_parameters
+from training.run.runtime import add_lora
 
 
 WAN_1_3B: dict[str, Any] = {

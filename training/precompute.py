@@ -20,10 +20,10 @@ from datasets import Array3D, Array4D, Dataset, Features, Value
 from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 
-from ardrag.sprite_tracks import clip_tracks
-from ardrag.sprites import SpriteClip, make_clip
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from training.config import parse_config
+from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.sprites import SpriteClip, make_clip
+from training.run.config import parse_config
 
 
 @dataclass

@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ardrag.rewards import MotionReward, Reward, mean_per_latent
-from ardrag.sprite_tracks import clip_tracks
-from ardrag.sprites import SpriteClip, make_clip
-from ardrag.template_match import path_errors
-from ardrag.trackers import build_tracker
+from ardrag.judges.rewards import MotionReward, Reward, mean_per_latent
+from ardrag.judges.template_match import path_errors
+from ardrag.judges.trackers import build_tracker
+from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.sprites import SpriteClip, make_clip
 from pipelines import ARDragPipeline
-from training.config import parse_config
-from training.group_rollout import collect
-from training.grpo_config import GrpoConfig
-from training.prompts import Prompt
+from training.rollouts.group_rollout import collect
+from training.rollouts.prompts import Prompt
+from training.run.config import parse_config
+from training.run.grpo_config import GrpoConfig
 
 
 Float = npt.NDArray[np.float64]

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from training.runtime import read_rows, smoothed
-from training.validation import NUM_CLIPS
+from training.run.runtime import read_rows, smoothed
+from training.run.validation import NUM_CLIPS
 
 
 PANELS = {
@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: if the folder holds no run.
     """
-    from training.config import parse_config
-    from training.grpo_config import GrpoConfig
+    from training.run.config import parse_config
+    from training.run.grpo_config import GrpoConfig
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     if len(given) != 1 or not (Path(given[0]) / "config.yaml").is_file():

@@ -19,12 +19,12 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from ardrag.sprite_aesthetic import HIGHEST, SpriteAesthetic
-from ardrag.sprites import make_clip
-from training.config import config_lines, parse_config
-from training.degradations import DEGRADATIONS, degrade
-from training.optim import warmup_cosine
-from training.runtime import RunLog, require_finite, step_generator
+from ardrag.judges.degradations import DEGRADATIONS, degrade
+from ardrag.judges.sprite_aesthetic import HIGHEST, SpriteAesthetic
+from ardrag.worlds.sprites import make_clip
+from training.run.config import config_lines, parse_config
+from training.run.optim import warmup_cosine
+from training.run.runtime import RunLog, require_finite, step_generator
 
 
 logger = logging.getLogger(__name__)

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ardrag.sprite_drawing import BACKGROUNDS, COLOURS
-from ardrag.sprite_features import SpriteFeatures
-from ardrag.sprites import TRAINING_SHAPES, SpriteClip, make_clip
-from training.config import config_lines, parse_config
-from training.degradations import DEGRADATIONS, degrade
-from training.optim import warmup_cosine
-from training.runtime import RunLog, require_finite, step_generator
+from ardrag.judges.degradations import DEGRADATIONS, degrade
+from ardrag.judges.sprite_features import SpriteFeatures
+from ardrag.worlds.sprite_drawing import BACKGROUNDS, COLOURS
+from ardrag.worlds.sprites import TRAINING_SHAPES, SpriteClip, make_clip
+from training.run.config import config_lines, parse_config
+from training.run.optim import warmup_cosine
+from training.run.runtime import RunLog, require_finite, step_generator
 
 
 logger = logging.getLogger(__name__)

@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ardrag.sprites import make_clip
 from ardrag.streaming_vae import fold_causal_convs
+from ardrag.worlds.sprites import make_clip
 from pipelines.video import to_frames
-from training.config import config_lines, parse_config
-from training.hub import HubConfig, push_run, start_on_hub
-from training.optim import MuonAdamW, warmup_cosine
-from training.runtime import (
+from training.run.config import config_lines, parse_config
+from training.run.hub import HubConfig, push_run, start_on_hub
+from training.run.optim import MuonAdamW, warmup_cosine
+from training.run.runtime import (
     RunLog,
     contact_sheet,
     load_state,

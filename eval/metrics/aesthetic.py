@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ardrag.rewards import LaionAesthetic
-from ardrag.sprite_aesthetic import SpriteAestheticReward
+from ardrag.judges.rewards import LaionAesthetic
+from ardrag.judges.sprite_aesthetic import SpriteAestheticReward
 
 
 class FrameScorer(Protocol):

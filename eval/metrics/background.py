@@ -1,4 +1,4 @@
-"""Does what should stay as it is stay as it is? Flicker; the PSNR beside it is `ardrag.template_match.psnr`."""
+"""Does what should stay as it is stay as it is? Flicker; the PSNR beside it is `ardrag.judges.template_match.psnr`."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ardrag.rewards import mean_per_latent, motion_reward
-from ardrag.tracking import Trajectories
+from ardrag.judges.rewards import mean_per_latent, motion_reward
+from ardrag.judges.tracking import Trajectories
 from eval.metrics.paths import mean_of
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ardrag.rewards import mean_per_latent
+from ardrag.judges.rewards import mean_per_latent
 
 
 def per_latent(values: npt.NDArray[np.floating], temporal_factor: int = 4) -> list[float | None]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ardrag.sprite_features import load_features
+from ardrag.judges.sprite_features import load_features
 from eval.metrics.inception import load_inception
 
 

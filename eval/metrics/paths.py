@@ -18,7 +18,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ardrag.tracking import Trajectories
+from ardrag.judges.tracking import Trajectories
 
 
 Float = npt.NDArray[np.float64]

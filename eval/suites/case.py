@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ardrag.sprites import SpriteClip
-from ardrag.track_schema import MAX_TRACKS
-from ardrag.tracks import Tracks
+from ardrag.tracks.schema import MAX_TRACKS
+from ardrag.tracks.tracks import Tracks
+from ardrag.worlds.sprites import SpriteClip
 from pipelines.image_input import covered_box, fit_image
 
 

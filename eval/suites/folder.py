@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
+from eval.benchmark.videos import read_picture, read_true_video
 from eval.suites.case import Case, Suite, clip_length, list_digest
-from eval.videos import read_picture, read_true_video
 
 
 SUFFIX = ".tracks.json"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
+from eval.benchmark.videos import read_picture
 from eval.suites.case import Case, Suite, are_paths, clip_length, list_digest
-from eval.videos import read_picture
 
 
 CLIP_FRAMES = 17

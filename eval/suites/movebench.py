@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from eval.benchmark.videos import read_picture, read_true_video
 from eval.suites.case import Case, Suite, clip_length, list_digest, tracks_within_limits
-from eval.videos import read_picture, read_true_video
 
 
 class MoveBenchSuite(Suite):

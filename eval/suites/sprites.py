@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ardrag.sprite_tracks import clip_tracks
-from ardrag.sprites import BENCHMARK_CLIPS, HELD_OUT_SHAPES, SpriteClip, make_clip
+from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.sprites import BENCHMARK_CLIPS, HELD_OUT_SHAPES, SpriteClip, make_clip
 from eval.suites.case import Case, Suite
 
 

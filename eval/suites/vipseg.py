@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.benchmark.videos import read_picture
 from eval.suites.case import Case, Suite, are_paths, clip_length, list_digest, tracks_within_limits
-from eval.videos import read_picture
 
 
 class VipSegSuite(Suite):

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app_assets.player import Player
 from app_assets.server import Limits, Space, launch
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 
 
 START: dict[str, Any] = {

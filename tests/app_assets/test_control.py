@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from app_assets.control import GRAB_RADIUS, MAX_LIVE_TRACKS, Control
-from ardrag.track_schema import SIGMA
-from ardrag.tracks import Tracks
+from ardrag.tracks.schema import SIGMA
+from ardrag.tracks.tracks import Tracks
 
 
 PLAN = Tracks.from_points([[(0, 0.2, 0.2), (8, 0.6, 0.2)]], num_frames=9, interp="linear")

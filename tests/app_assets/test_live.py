@@ -17,7 +17,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
 from app_assets.live import same_origin
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from tests.app_assets.conftest import PATH, START, png
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from app_assets import pictures as module
 from app_assets.pictures import EXAMPLES, Pictures, load_examples
-from ardrag.sprites import make_clip
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
+from ardrag.worlds.sprites import make_clip
 from tests.app_assets.conftest import png
 
 

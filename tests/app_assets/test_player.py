@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app_assets.player import MAX_TAKES, MAX_WAITING, encode_frame, mp4_bytes
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from tests.app_assets.conftest import PATH, START, finish, pixels, say
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app_assets.take import MAX_LEAD, SETTLE_LATENTS, Take
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from tests.app_assets.conftest import PATH
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from app_assets.pictures import load_examples
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from tests.browser.conftest import canvas_pixels, drag, point, shot
 
 

@@ -7,10 +7,10 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from ardrag.flow import FewStepScheduler
-from ardrag.sprites import make_clip
+from ardrag.worlds.sprites import make_clip
 from pipelines import ARDragPipeline
 from tests.app_assets.conftest import run_space as run_space
-from training.tiny import build_image_encoder, build_text_encoder, build_transformer, train_tokenizer
+from training.run.tiny import build_image_encoder, build_text_encoder, build_transformer, train_tokenizer
 
 
 @pytest.fixture(scope="session")

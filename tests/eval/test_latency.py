@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from eval.latency import LatencyConfig, decode_diffusers, decode_streamed, main, make_subject
-from eval.latency_report import DECODERS, FIRST, STEADY
 from eval.model import load_pipeline
-from eval.wan_baseline import chunk_partition
+from eval.speed.latency_report import DECODERS, FIRST, STEADY
+from eval.speed.wan_baseline import chunk_partition
 
 
 def test_runs_with_the_least(model_folder: Path, tmp_path: Path) -> None:

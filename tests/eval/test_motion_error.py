@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ardrag.sprites import make_clip, render
-from eval.measure import sprite_curves
+from ardrag.worlds.sprites import make_clip, render
+from eval.benchmark.measure import sprite_curves
 from eval.metrics.paths import track_errors
 
 

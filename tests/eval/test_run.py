@@ -5,13 +5,13 @@ import json
 import pytest
 
 from eval import run
-from eval.config import EvalConfig
-from eval.report import left_out
+from eval.benchmark.config import EvalConfig
+from eval.benchmark.systems import System
+from eval.report.report import left_out
+from eval.report.summary import summarize
 from eval.run import Worker, main, make_meter, run_key, with_truth
 from eval.suites.folder import FolderSuite
 from eval.suites.sprites import SpriteSuite
-from eval.summary import summarize
-from eval.systems import System
 from pipelines.video import write_video
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.bidirectional import generate_bidirectional
 
 

@@ -5,7 +5,7 @@ import torch
 
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.streaming_vae import StreamingVAE
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.clip_inputs import clip_inputs
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.generate import build_parser, main
 from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
 

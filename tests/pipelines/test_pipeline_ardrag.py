@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
 import ardrag
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
 from pipelines.image_input import as_rgb
 

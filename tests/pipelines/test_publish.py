@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from pipelines import publish, space
-from pipelines.hub import GENERATED
+from pipelines import publish
+from pipelines.hub import space
+from pipelines.hub.client import GENERATED
+from pipelines.hub.space import SPACE_PARTS, check_space, space_files
 from pipelines.publish import main
 from pipelines.record import REPOSITORY
-from pipelines.space import SPACE_PARTS, check_space, space_files
 
 
 COMMAND = "from pipelines.publish import main\nassert main({arguments!r}) == 0"
@@ -45,7 +46,7 @@ def test_sprite_world_is_pushed_and_loaded(hub, hub_process):
         """
         import numpy as np
         from datasets import load_dataset
-        from ardrag.sprites import make_clip
+        from ardrag.worlds.sprites import make_clip
         clips = load_dataset("alice/sprites", split="test")
         assert len(clips) == 3
         clip = make_clip("test", 2, 5)
@@ -68,7 +69,7 @@ def test_precomputed_latents_are_pushed_and_train_from_the_hub(hub_process, tmp_
     hub_process.run(COMMAND.format(arguments=["dataset", str(tmp_path / "latents"), "alice/latents"]))
     printed = hub_process.run(
         """
-        from training.data import LatentPool, load_latents
+        from training.run.data import LatentPool, load_latents
         pool = LatentPool(load_latents(["alice/latents"]))
         print(pool.latents.shape, pool.captions, float(pool.latents.float().sum()))
         """

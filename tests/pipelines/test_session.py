@@ -8,8 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ardrag.track_schema import MAX_POINTS, SIGMA
-from ardrag.tracks import TrackArrays, Tracks
+from ardrag.tracks.schema import MAX_POINTS, SIGMA
+from ardrag.tracks.tracks import TrackArrays, Tracks
 from pipelines.session import applied_tracks, glide
 
 

@@ -4,7 +4,7 @@ import imageio
 import numpy as np
 import pytest
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines import video
 from pipelines.video import PATH_COLOUR, POINT_COLOUR, contact_sheet, draw_paths, with_paths, write_video
 

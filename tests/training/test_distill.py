@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from pipelines import ARDragPipeline
 from training import distill
-from training.config import config_lines
-from training.data import LatentPool, load_latents
 from training.distill import DistillConfig, assemble, draw_exit_step, draw_step, main, roll_out, solver_sigmas
-from training.runtime import Learner, RunLog, step_generator
+from training.run.config import config_lines
+from training.run.data import LatentPool, load_latents
+from training.run.runtime import Learner, RunLog, step_generator
 
 
 ROOT = Path(__file__).parents[2]

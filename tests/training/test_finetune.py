@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from ardrag.conditioning import Conditions
 from pipelines import ARDragPipeline
 from training import finetune
-from training.conditions import blank_motion
 from training.finetune import FinetuneConfig, draw_step, main
-from training.runtime import RunLog
+from training.rollouts.conditions import blank_motion
+from training.run.runtime import RunLog
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from ardrag.streaming_vae import StreamingVAE
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
 from pipelines.video import to_frames
 from training import grpo
-from training.config import config_lines
-from training.group_rollout import GroupNoise, collect, near_tracks, noise_script
 from training.grpo import Reference, judge, main, moments
-from training.grpo_config import GrpoConfig
-from training.policy import latent_log_prob
-from training.prompts import Prompt
-from training.runtime import Learner, RunLog
+from training.losses.policy import latent_log_prob
+from training.rollouts.group_rollout import GroupNoise, collect, near_tracks, noise_script
+from training.rollouts.prompts import Prompt
+from training.run.config import config_lines
+from training.run.grpo_config import GrpoConfig
+from training.run.runtime import Learner, RunLog
 
 
 ROOT = Path(__file__).parents[2]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from training.gan import Critic, head_layers
+from training.losses.gan import Critic, head_layers
 from training.memory import GIB, MemoryConfig, build_on_meta, main, plan, trained_bytes
-from training.optim import MuonAdamW
-from training.runtime import add_lora
+from training.run.optim import MuonAdamW
+from training.run.runtime import add_lora
 
 
 @pytest.fixture

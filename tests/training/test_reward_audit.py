@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.sprites import make_clip
+from ardrag.worlds.sprites import make_clip
 from training.reward_audit import AuditConfig, main, page, true_errors, within_groups
 
 

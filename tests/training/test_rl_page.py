@@ -7,10 +7,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from training import rl_page
-from training.config import config_lines
-from training.grpo_config import GrpoConfig
 from training.rl_page import draw_page, main, prompts_over_training, save_ratios
-from training.runtime import RunLog
+from training.run.config import config_lines
+from training.run.grpo_config import GrpoConfig
+from training.run.runtime import RunLog
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ardrag.sprite_aesthetic import SpriteAestheticReward
+from ardrag.judges.degradations import DEGRADATIONS, degrade
+from ardrag.judges.sprite_aesthetic import SpriteAestheticReward
 from training import train_aesthetic
-from training.degradations import DEGRADATIONS, degrade
-from training.runtime import RunLog
+from training.run.runtime import RunLog
 from training.train_aesthetic import AestheticConfig, draw_frames, main, rank_correlation, spoiled_batch
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ardrag.sprite_drawing import BACKGROUNDS, COLOURS
-from ardrag.sprite_features import load_features
-from ardrag.sprites import TRAINING_SHAPES, make_clip
+from ardrag.judges.degradations import DEGRADATIONS
+from ardrag.judges.sprite_features import load_features
+from ardrag.worlds.sprite_drawing import BACKGROUNDS, COLOURS
+from ardrag.worlds.sprites import TRAINING_SHAPES, make_clip
 from training import train_features
-from training.degradations import DEGRADATIONS
-from training.runtime import RunLog
+from training.run.runtime import RunLog
 from training.train_features import (
     DISTURBANCES,
     FeaturesConfig,

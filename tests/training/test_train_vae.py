@@ -7,9 +7,9 @@ import torch
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file
 
-from ardrag.tracks import rasterize
+from ardrag.tracks.tracks import rasterize
 from training import train_vae
-from training.runtime import RunLog
+from training.run.runtime import RunLog
 from training.train_vae import SPOT_PIXELS, VAEConfig, main, sample_heatmaps, sample_pixels, training_batch, vae_loss
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.sprites import make_clip
+from ardrag.worlds.sprites import make_clip
 from eval.metrics.aesthetic import frame_scores, load_scorer
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ardrag.template_match import psnr
+from ardrag.judges.template_match import psnr
 from eval.metrics.background import flicker
 
 

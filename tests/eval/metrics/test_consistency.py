@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ardrag.tracking import Trajectories
+from ardrag.judges.tracking import Trajectories
 from eval.metrics.consistency import motion_consistency
 
 

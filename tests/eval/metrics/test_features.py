@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.sprites import make_clip
+from ardrag.worlds.sprites import make_clip
 from eval.metrics.features import FRAMES_PER_CLIP, I3D_SIDE, SpriteSpace, StandardSpace, features_of, pack, unpack
 from eval.metrics.frechet import frechet_distance
 from eval.metrics.inception import FEATURES, Inception

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ardrag.tracking import Trajectories
+from ardrag.judges.tracking import Trajectories
 from eval.metrics.paths import epe, jitter, lost_share, mean_of, objmc, percent_of_diagonal, track_errors
 
 

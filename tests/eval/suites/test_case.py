@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ardrag.track_schema import MAX_TRACKS
-from ardrag.tracks import Tracks
+from ardrag.tracks.schema import MAX_TRACKS
+from ardrag.tracks.tracks import Tracks
 from eval.suites.case import Case, clip_length, fit_case, list_digest, tracks_within_limits
 from pipelines.image_input import fit_image
 

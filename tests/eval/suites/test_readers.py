@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ardrag.tracks import Tracks
+from ardrag.tracks.tracks import Tracks
 from eval.suites.folder import FolderSuite, write_case
 from eval.suites.mcbench import McBenchSuite
 from eval.suites.movebench import MoveBenchSuite

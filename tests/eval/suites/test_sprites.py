@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ardrag.sprites import BENCHMARK_CLIPS, HELD_OUT_SHAPES
+from ardrag.worlds.sprites import BENCHMARK_CLIPS, HELD_OUT_SHAPES
 from eval.suites.sprites import SpriteSuite
 
 

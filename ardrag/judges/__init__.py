@@ -1,0 +1,1 @@
+"""Who judges a video: point trackers, the template match, rewards, scorers and feature networks."""

@@ -1,0 +1,330 @@
+"""Tracks: what the user draws, what it means frame by frame, and the heat-map video the model sees.
+
+    tracks = Tracks.from_points([[(0, 0.2, 0.5), (32, 0.8, 0.5)]], num_frames=33)
+    xy, visible, force = tracks.to_array()      # [T, P, 2], [T, P], [T, P]
+    heat = tracks.heatmap(128, 128)             # [T, H, W] in 0..1
+
+A track is interpolated between its points (`catmull` by default, or `linear`) and draws nothing before its first point
+or `start`. After its last point or `end` it holds its place (`hold`), is out of sight (`hide`: not visible, force
+kept) or is let go (`release`: not visible, force 0); only a held track still commands anything. A point with `v`
+below 0.5 makes the track invisible until the next point; so does any place outside the canvas.
+
+Edits are what a session changed while generating. Each one rules from its `applied_frame` on and never before, so
+the arrays of an edited `Tracks` are, frame by frame, what was really applied. The file format is in
+`ardrag.tracks.schema`. `Tracks` is immutable: every change returns a new one.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ardrag.tracks.sampling import Bools, Versions, apply_edit, camera_grid, camera_pins, replay, sample
+from ardrag.tracks.schema import (
+    MAX_BYTES,
+    SCHEMA,
+    SIGMA,
+    Track,
+    TrackFile,
+    check_count,
+    check_num_frames,
+    dump_document,
+    parse_document,
+    parse_edit,
+)
+
+
+SPOT_COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.4, 0.4), (0.4, 1.0, 0.4), (0.4, 0.4, 1.0))
+"""Red, green and blue of the heat of the tracks 0, 1, 2, 3, 4 as 0, and so on, where they are coloured."""
+
+
+class TrackArrays(NamedTuple):
+    """Sampled tracks: `xy` [T, P, 2] float32 in 0..1, `visible` [T, P] bool, `force` [T, P] float32 in 0..1.
+
+    `xy` means nothing where a track is not visible.
+    """
+
+    xy: npt.NDArray[np.float32]
+    visible: Bools
+    force: npt.NDArray[np.float32]
+
+
+def rasterize(
+    xy: Any, visible: Any, force: Any, height: int, width: int, sigma: float | Sequence[float] | None = None
+) -> torch.Tensor:
+    """Heat maps `force * exp(-d^2 / (2 s^2))` with `s = sigma * sqrt(height * width)`, combined by max over tracks.
+
+    Args:
+        xy: [..., P, 2] in 0..1, array or tensor; pixel centre i lies at (i + 0.5) / width.
+        visible: [..., P] bool; an invisible track leaves no heat.
+        force: [..., P] in 0..1.
+        sigma: relative spread, one for all or one per track [P]; default `SIGMA`.
+
+    Returns:
+        [..., height, width] float32 in 0..1 on the device of `xy`. Spots end where the bell falls below 1e-12.
+    """
+    xy, visible = torch.as_tensor(xy), torch.as_tensor(visible)
+    visible = visible.to(xy.device)
+    force = torch.as_tensor(force, device=xy.device).float()
+    spread = torch.as_tensor(SIGMA if sigma is None else sigma, dtype=torch.float64, device=xy.device)
+    spread = spread * math.sqrt(height * width)
+    place = torch.where(visible[..., None], xy, 0).double()
+    columns = _bell(place[..., 0], width, spread) * torch.where(visible, force, 0)[..., None]
+    rows = _bell(place[..., 1], height, spread)
+    heat = torch.zeros(*xy.shape[:-2], height, width, device=xy.device)
+    for p in range(xy.shape[-2]):
+        torch.maximum(heat, rows[..., p, :, None] * columns[..., p, None, :], out=heat)
+    return heat
+
+
+def control_video(
+    arrays: TrackArrays, height: int, width: int, sigmas: Sequence[float], coloured: bool = False
+) -> torch.Tensor:
+    """What the VAE encodes as motion control: heat maps as a video ``[3, T, height, width]`` in [-1, 1].
+
+    The paper's has three equal channels (section 3.2). Where two spots cross, such a video does not say which goes on
+    where. ``coloured`` gives each track the colour ``SPOT_COLOURS[p % 4]``; the first one's is the paper's white.
+    """
+    if not coloured:
+        return (rasterize(*arrays, height, width, sigmas) * 2 - 1).expand(3, -1, -1, -1)
+    video = torch.zeros(3, len(arrays.xy), height, width)
+    for first, colour in enumerate(SPOT_COLOURS[: arrays.xy.shape[1]]):
+        alike = slice(first, None, len(SPOT_COLOURS))
+        xy, visible, force = (column[:, alike] for column in arrays)
+        heat = rasterize(xy, visible, force, height, width, sigmas[alike])
+        torch.maximum(video, torch.tensor(colour)[:, None, None, None] * heat, out=video)
+    return video * 2 - 1
+
+
+def _bell(center: torch.Tensor, size: int, spread: torch.Tensor) -> torch.Tensor:
+    """One axis of the spot: center [..., P] in 0..1 -> [..., P, size] float32, no denormals."""
+    pixels = torch.arange(size, dtype=torch.float64, device=center.device) + 0.5
+    distance = (pixels - center[..., None] * size) / spread[..., None]
+    bell = torch.exp(-0.5 * distance * distance)
+    return torch.where(bell < 1e-12, 0.0, bell).float()
+
+
+@dataclass(frozen=True)
+class Tracks(TrackFile):
+    """A checked track file that can be sampled, drawn and edited. Make one with a `from_...` method, not directly."""
+
+    _versions: Versions | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._versions is None:
+            object.__setattr__(self, "_versions", replay(self.tracks, self.edits, self.defaults.interp))
+            self._check_count()
+
+    @classmethod
+    def empty(cls, num_frames: int) -> "Tracks":
+        """No control at all."""
+        return cls.from_points([], num_frames=num_frames)
+
+    @classmethod
+    def from_points(
+        cls,
+        points: Iterable[Iterable[Sequence[float]]],
+        *,
+        num_frames: int,
+        width: int | None = None,
+        height: int | None = None,
+        fps: float = 16.0,
+        **options: Any,
+    ) -> "Tracks":
+        """One track per list of (f, x, y), (f, x, y, p) or (f, x, y, p, v); `options` are track fields for all."""
+        tracks = [
+            {**options, "points": [_named(p, f"tracks[{i}].points[{j}]") for j, p in enumerate(path)]}
+            for i, path in enumerate(points)
+        ]
+        canvas = {"width": width, "height": height}
+        document = {"schema": SCHEMA, "num_frames": num_frames, "fps": fps, "canvas": canvas, "tracks": tracks}
+        return cls.from_json(document)
+
+    @classmethod
+    def from_array(cls, xy: Any, visible: Any = None, force: Any = None, **options: Any) -> "Tracks":
+        """Tracks with a point in every frame: xy [T, P, 2] in 0..1, visible [T, P], force [T, P] (default 1).
+
+        `to_array` gives the same float32 numbers back (visible only inside the canvas). `options` as in `from_points`.
+        """
+        places = np.asarray(xy, dtype=np.float32)
+        if places.ndim != 3 or places.shape[2] != 2:
+            raise ValueError(f"xy must be [T, P, 2], not {list(places.shape)}")
+        seen = np.ones(places.shape[:2]) if visible is None else np.asarray(visible, dtype=np.float32)
+        pressed = np.ones(places.shape[:2]) if force is None else np.asarray(force, dtype=np.float32)
+        for name, array in (("visible", seen), ("force", pressed)):
+            if array.shape != places.shape[:2]:
+                raise ValueError(f"{name} must be {list(places.shape[:2])} like xy, not {list(array.shape)}")
+        table = np.stack([*np.moveaxis(places, 2, 0), pressed.astype(np.float32), seen.astype(np.float32)], axis=2)
+        paths = [[(f, *map(_shortest, row)) for f, row in enumerate(path)] for path in table.swapaxes(0, 1)]
+        settings = {"num_frames": len(places), "interp": "linear", **options}
+        return cls.from_points(paths, **settings)
+
+    @classmethod
+    def from_json(cls, document: str | bytes | Mapping[str, Any]) -> "Tracks":
+        """Read `ardrag.tracks/v1` text or its decoded object; ValueError names the field and the remedy."""
+        if isinstance(document, str | bytes):
+            if len(document) > MAX_BYTES:
+                raise ValueError(f"the track file is larger than {MAX_BYTES} bytes; use fewer points")
+            try:
+                document = json.loads(document)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"the track file is not JSON ({error}); Tracks.load reads a path") from error
+        return cls(**parse_document(document))  # type: ignore[arg-type]
+
+    def to_json(self) -> str:
+        """The track file as text; `from_json` gives an equal `Tracks` back."""
+        text = json.dumps(dump_document(self), allow_nan=False)
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"the track file would be larger than {MAX_BYTES} bytes; use fewer points")
+        return text
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Tracks":
+        """Read a track file; OSError when it cannot be opened, ValueError when it is not one."""
+        with open(path, "rb") as file:
+            return cls.from_json(file.read(MAX_BYTES + 1))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the track file whole or not at all."""
+        target, text = Path(path), self.to_json()
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+        try:
+            with open(handle, "w", encoding="ascii") as file:
+                file.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def to_array(self, num_frames: int | None = None, frames: Iterable[int] | None = None) -> TrackArrays:
+        """Sample every track (groups and camera expanded) at frames 0..num_frames-1, or at the given `frames`.
+
+        Frames behind the end of the clip continue each track's `after_end`. P is the order of `sigmas()`:
+        the tracks of the file, those added by edits, then camera pins.
+        """
+        times = np.asarray(range(num_frames or self.num_frames) if frames is None else list(frames), dtype=np.float64)
+        if len(times) and times.min() < 0:
+            raise ValueError(f"frames starts at {times.min():g}; pixel frames count from 0")
+        assert self._versions is not None
+        parts = [sample(history, self.defaults, times) for history in self._versions.values()]
+        if self.camera is not None:
+            pins = camera_pins(self.camera, self.canvas, self.tracks, times)
+            parts.append((pins, np.ones(pins.shape[:2], bool), np.full(pins.shape[:2], self.defaults.strength)))
+        parts.append((np.zeros((len(times), 0, 2)), np.zeros((len(times), 0), bool), np.zeros((len(times), 0))))
+        xy, visible, force = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
+        inside = ((xy >= 0) & (xy <= 1)).all(axis=2)
+        return TrackArrays(xy.astype(np.float32), visible & inside, force.astype(np.float32))
+
+    def sigmas(self) -> list[float]:
+        """Relative spread of each of the P spots of `to_array`."""
+        tracks = self._first_versions()
+        spots = [self.defaults.sigma if t.sigma is None else t.sigma for t in tracks for _ in t.offsets or [()]]
+        pins = 0 if self.camera is None else len(camera_grid(self.camera, self.tracks))
+        return spots + [self.defaults.sigma] * pins
+
+    def heatmap(self, height: int, width: int, frames: Iterable[int] | None = None) -> torch.Tensor:
+        """Heat maps [T, height, width] in 0..1 of the whole clip, or of `frames` only (the same numbers)."""
+        return rasterize(*self.to_array(frames=frames), height, width, self.sigmas())
+
+    def control_video(
+        self, height: int, width: int, frames: Iterable[int] | None = None, coloured: bool = False
+    ) -> torch.Tensor:
+        """See the function `control_video`; of the whole clip, or of ``frames`` only."""
+        return control_video(self.to_array(frames=frames), height, width, self.sigmas(), coloured)
+
+    def retimed(self, num_frames: int) -> "Tracks":
+        """The same paths stretched or squeezed to a clip of `num_frames`."""
+        if self.edits:
+            raise ValueError("edits cannot be retimed; freeze them first with Tracks.from_array(*tracks.to_array())")
+        last, new_last = self.num_frames - 1, check_num_frames(num_frames) - 1
+        if last and not new_last:
+            raise ValueError("num_frames is 1, which leaves no room for motion; use 5 or more")
+
+        def scaled(f: float) -> float:
+            return f * new_last / last if last else f
+
+        tracks = tuple(
+            replace(
+                track,
+                points=tuple(point._replace(f=scaled(point.f)) for point in track.points),
+                start=None if track.start is None else scaled(track.start),
+                end=None if track.end is None else scaled(track.end),
+            )
+            for track in self.tracks
+        )
+        camera = self.camera and replace(
+            self.camera, keys=tuple(key._replace(f=scaled(key.f)) for key in self.camera.keys)
+        )
+        return replace(self, num_frames=num_frames, tracks=tracks, camera=camera, _versions=None)
+
+    def extended(self, num_frames: int) -> "Tracks":
+        """The same tracks in a longer clip, nothing moved: what a session does that goes on."""
+        if check_num_frames(num_frames) < self.num_frames:
+            raise ValueError(f"num_frames is {num_frames}, shorter than {self.num_frames}; use retimed to squeeze")
+        return replace(self, num_frames=num_frames)
+
+    def with_edit(
+        self,
+        op: str,
+        track: str,
+        applied_frame: int,
+        points: Iterable[Sequence[float]] = (),
+        *,
+        seen_frame: int | None = None,
+        **options: Any,
+    ) -> "Tracks":
+        """Log one change that rules from `applied_frame` (0 or 4m-3) on.
+
+        Args:
+            op: `replace_tail` (new points for an existing track), `add` (a new track) or `end` (let go).
+            track: id of the track.
+            points: as in `from_points`, none before `applied_frame`.
+            seen_frame: the pixel frame the user was looking at.
+            options: track fields: any of them for `add`, `after_end` otherwise (default: as the track had it).
+        """
+        assert self._versions is not None
+        where, seq = f"edits[{len(self.edits)}]", self.edits[-1].seq + 1 if self.edits else 1
+        if op == "replace_tail" and track in self._versions:
+            options = {"after_end": self._versions[track][0][1].after_end, **options}
+        entry = {**options, "seq": seq, "op": op, "track": track, "applied_frame": applied_frame}
+        entry["points"] = [_named(p, f"{where}.points[{j}]") for j, p in enumerate(points)]
+        edit = parse_edit({**entry, "seen_frame": seen_frame}, where, self.num_frames)
+        versions = apply_edit(self._versions, edit, self.edits[-1:], self.defaults.interp, where)
+        edited = replace(self, edits=(*self.edits, edit), _versions=versions)
+        edited._check_count()
+        return edited
+
+    def rewound(self, frame: int) -> "Tracks":
+        """Without the edits applied at pixel frame `frame` or later: where a session goes on after a rewind."""
+        kept = tuple(edit for edit in self.edits if edit.applied_frame < frame)
+        return replace(self, edits=kept, _versions=None)
+
+    def _first_versions(self) -> list[Track]:
+        """Every track as it began, in the order of P."""
+        assert self._versions is not None
+        return [history[0][1] for history in self._versions.values()]
+
+    def _check_count(self) -> None:
+        check_count(self._first_versions(), self.camera)
+
+
+def _named(point: Sequence[float], where: str) -> dict[str, float]:
+    """(f, x, y[, p[, v]]) as the object of the file."""
+    values = list(point)
+    if not 3 <= len(values) <= 5:
+        raise ValueError(f"{where} must be (f, x, y), (f, x, y, p) or (f, x, y, p, v), not {len(values)} values")
+    return dict(zip("fxypv", values, strict=False))
+
+
+def _shortest(value: np.float32) -> float:
+    """The shortest decimal that is the same float32: short files, exact round trips."""
+    return float(str(value))

@@ -1,0 +1,1 @@
+"""Procedural worlds: video whose tracks are exactly known."""

@@ -1,0 +1,1 @@
+"""From a suite and a system to videos and their measures."""

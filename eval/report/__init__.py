@@ -1,0 +1,1 @@
+"""The report of a benchmark: rows, tables, figures, documents."""

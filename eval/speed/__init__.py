@@ -1,0 +1,1 @@
+"""What the latency commands need: their report, and the systems that ours is timed against."""

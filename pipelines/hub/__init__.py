@@ -1,0 +1,1 @@
+"""To and from the Hub: client, generated code, cards, datasets and the Space."""

@@ -1,0 +1,1 @@
+"""Losses: pure functions that return the loss and its metrics."""

@@ -1,0 +1,1 @@
+"""What a stage trains on: conditions, prompts, self-rollouts, groups and their rewards."""

@@ -1,0 +1,41 @@
+"""Control signals of precomputed clips (AR-Drag Eq. 6), as every stage trains with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from ardrag.conditioning import Conditions, encode_image_tokens, encode_text, image_slot
+from ardrag.streaming_vae import StreamingVAE
+from pipelines import ARDragPipeline
+from training.run import tiny
+from training.run.data import LatentBatch
+
+
+def clip_conditions(
+    pipeline: ARDragPipeline, batch: LatentBatch, motion: Tensor, image_noise: Tensor, captions: Sequence[str]
+) -> Conditions:
+    """Conditions of whole clips by the encoders of ``pipeline``; gradients reach them where they are trained.
+
+    Args:
+        motion: heat-map latents ``[B, C, F, H, W]``, the batch's own or blank ones.
+        image_noise: noise in the place of the image beyond latent 0, like ``motion``.
+        captions: one for each clip, empty where text was dropped.
+    """
+    pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
+    return Conditions(
+        motion=motion,
+        image=image_slot(batch.latents[:, :, :1], image_noise),
+        text=encode_text(pipeline.tokenizer, pipeline.text_encoder, captions),
+        image_tokens=encode_image_tokens(pipeline.image_encoder, pictures.to(batch.latents)),
+    )
+
+
+@torch.no_grad()
+def blank_motion(vae: AutoencoderKLWan, side: int, num_latents: int) -> Tensor:
+    """Motion latents of a clip without any track, ``[1, C, F, H, W]``."""
+    frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
+    return StreamingVAE(vae).encode(torch.full((1, 3, frames, side, side), -1.0, device=vae.device)).cpu()

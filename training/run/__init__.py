@@ -1,0 +1,1 @@
+"""What every run needs: configuration, data, optimisers, state, the Hub, validation."""
