@@ -9,7 +9,6 @@ session = pipe.start_session(image, seed=0); frames = session.step([(0.4, 0.5)])
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,27 +20,37 @@ from diffusers.loaders import WanLoraLoaderMixin
 from PIL import Image
 from torch import Tensor
 
-from ardrag.conditioning import encode_image_tokens, encode_text
 from ardrag.flow import FewStepScheduler
-from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.streaming_vae import fold_causal_convs
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
-from pipelines.batch_input import as_list, check_steps, draw_seed, one_each
 from pipelines.hub.mixin import HubMixin
-from pipelines.image_input import check_image, fit_image, image_pixels, nearest_bucket
+from pipelines.image_input import check_image, fit_image, nearest_bucket
+from pipelines.inputs.arguments import (
+    as_list,
+    check_frame_count,
+    check_guidance,
+    check_output_type,
+    check_size,
+    check_steps,
+    check_tracks,
+    draw_seed,
+    one_each,
+    whole_number,
+)
+from pipelines.inputs.encoding import EncodingMixin
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
 from pipelines.session import LatentCallback, Session, SessionInputs
 
 
 logger = logging.getLogger(__name__)
-OUTPUT_TYPES = ("pil", "np", "pt")
 PAPER_BUCKETS = ((480, 368), (400, 400), (368, 480), (640, 368), (368, 640))
 StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
 BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "ardrag-tiny"
 """The checkpoint that comes with the repository: the default of every front end."""
 
 
-class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
+class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMixin):
     """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
 
     Args:
@@ -104,34 +113,15 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        factor = self.vae.config.scale_factor_temporal
-        if isinstance(num_frames, bool) or not isinstance(num_frames, int) or num_frames < 1 + factor:
-            raise ValueError(f"num_frames: {num_frames!r} must be a whole number of at least {1 + factor}")
-        if num_frames % factor != 1:
-            low = num_frames - (num_frames - 1) % factor
-            raise ValueError(f"num_frames: {num_frames} is not {factor}k + 1; use {low} or {low + factor}")
-        self._check_size(height, width)
+        check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
+        check_size(height, width, self._size_step)
         check_steps(num_inference_steps)
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type: {output_type!r} is unknown; use one of {', '.join(OUTPUT_TYPES)}")
-        if tracks is None:
-            return
-        if not isinstance(tracks, Tracks):
-            raise ValueError(f"tracks: got {type(tracks).__name__}; use Tracks.from_points or Tracks.from_json")
-        if tracks.num_frames > num_frames:
-            raise ValueError(
-                f"tracks: they last {tracks.num_frames} frames, the clip only {num_frames}; "
-                f"use tracks.retimed({num_frames})"
-            )
+        check_output_type(output_type)
+        check_tracks(tracks, num_frames)
 
-    def _check_size(self, height: int, width: int) -> None:
-        step = self.vae.config.scale_factor_spatial * self.transformer.config.patch_size[1]
-        for name, value in (("height", height), ("width", width)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name}: {value!r} must be a whole number of pixels, a multiple of {step}")
-            if value < step or value % step:
-                near = max(step, round(value / step) * step)
-                raise ValueError(f"{name}: {value} is not a positive multiple of {step}; use {near}")
+    @property
+    def _size_step(self) -> int:
+        return int(self.vae.config.scale_factor_spatial * self.transformer.config.patch_size[1])
 
     def size_for(self, image: Image.Image, height: int | None, width: int | None) -> tuple[int, int]:
         """Picture size ``(height, width)`` to generate: the one asked for, or the nearest bucket (appendix B.1).
@@ -176,15 +166,11 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
             ValueError: naming the argument and the remedy.
         """
         image = check_image(image)
-        height, width = self.size_for(image, height, width)
-        self._check_size(height, width)
+        height, width = check_size(*self.size_for(image, height, width), self._size_step)
         check_steps(num_inference_steps)
-        if history_latents < 0:
-            raise ValueError(f"history_latents: {history_latents} is negative; use 0 for no rewinding")
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed: {seed!r} must be a whole number of at least 0")
-        if not math.isfinite(guidance_scale):
-            raise ValueError(f"guidance_scale: {guidance_scale} must be a finite number; 1 is off")
+        history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
+        seed = whole_number(seed, "seed", 0)
+        guidance_scale = check_guidance(guidance_scale)
         if negative_prompt and guidance_scale == 1:
             logger.warning("negative_prompt has no effect while guidance_scale is 1")
         fitted = fit_image(image, height, width)
@@ -203,10 +189,11 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
             eta=scheduler.config.eta,
             first_frame=scheduler.config.first_frame,
             guidance_scale=guidance_scale,
+            coloured_tracks=self.config.coloured_tracks,
             seed=seed,
             history_latents=history_latents,
         )
-        return Session(self, inputs, callback)
+        return Session(self.transformer, self.vae, inputs, callback)
 
     def stream(
         self,
@@ -361,22 +348,3 @@ class ARDragPipeline(HubMixin, DiffusionPipeline, WanLoraLoaderMixin):
             return changed.get("latents", latents) if changed else latents
 
         return tell
-
-    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
-        """Text tokens ``[B, Lt, Dt]``."""
-        return encode_text(self.tokenizer, self.text_encoder, prompts).to(
-            self._execution_device, self.transformer.dtype
-        )
-
-    def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:
-        """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder."""
-        if self.image_encoder is None:
-            return None
-        values = self.image_processor(images=image, return_tensors="pt").pixel_values
-        values = values.to(self._execution_device, self.image_encoder.dtype)
-        return encode_image_tokens(self.image_encoder, values).to(self.transformer.dtype).expand(rows, -1, -1)
-
-    def encode_reference(self, image: Image.Image) -> Tensor:
-        """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
-        pixels = image_pixels(image).to(self._execution_device, self.vae.dtype)
-        return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)

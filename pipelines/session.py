@@ -12,29 +12,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-import numpy as np
 import torch
+from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, image_slot
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
-from ardrag.tracks.schema import FAR, MAX_POINTS, SIGMA
+from ardrag.tracks.schema import SIGMA
 from ardrag.tracks.tracks import TrackArrays, Tracks, control_video
+from ardrag.transformer import CausalWanTransformer
 from pipelines.frame_store import Frame, FrameStore
+from pipelines.inputs.points import Place, applied_tracks, checked_rows, glide
 from pipelines.video import to_frames, write_video
 
 
-if TYPE_CHECKING:
-    from pipelines.pipeline_ardrag import ARDragPipeline
-
-
-Place = Sequence[float] | None
-"""Where one track is now: ``(x, y)`` or ``(x, y, force)`` in 0..1 of the canvas, or None when it is let go."""
 LatentCallback = Callable[[int, int, Tensor], Tensor]
 """Called after each denoising step with (latent frame, step, latents); returns the latents to go on with."""
 
@@ -57,6 +52,7 @@ class SessionInputs:
     eta: float
     first_frame: str
     guidance_scale: float
+    coloured_tracks: bool
     seed: int
     history_latents: int
 
@@ -71,14 +67,17 @@ class Session:
     """
 
     def __init__(
-        self, pipeline: ARDragPipeline, inputs: SessionInputs, callback: LatentCallback | None = None
+        self,
+        transformer: CausalWanTransformer,
+        vae: AutoencoderKLWan,
+        inputs: SessionInputs,
+        callback: LatentCallback | None = None,
     ) -> None:
-        self._pipeline = pipeline
+        self._transformer = transformer
+        self._vae = StreamingVAE(vae)
         self._inputs = inputs
         self._callback = callback
-        self._transformer = pipeline.transformer
-        self._vae = StreamingVAE(pipeline.vae)
-        self._cache: KVCache = self._transformer.new_cache(
+        self._cache: KVCache = transformer.new_cache(
             batch_size=inputs.text.shape[0],
             height=inputs.reference.shape[-2],
             width=inputs.reference.shape[-1],
@@ -164,7 +163,7 @@ class Session:
 
     def fork(self) -> Session:
         """An independent session with the same past, to try another drag from here."""
-        twin = Session(self._pipeline, self._inputs, self._callback)
+        twin = Session(self._transformer, self._vae.vae, self._inputs, self._callback)
         twin._vae.restore(self._vae.state())
         twin._cache = self._cache.fork()
         twin._states.extend(self._states)
@@ -196,7 +195,7 @@ class Session:
 
     @property
     def _temporal_factor(self) -> int:
-        return int(self._pipeline.vae.config.scale_factor_temporal)
+        return self._vae.temporal_factor
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -239,8 +238,8 @@ class Session:
     ) -> Conditions:
         """Control signals of the chunk (Eq. 6), doubled for guidance."""
         inputs = self._inputs
-        coloured = self._pipeline.config.coloured_tracks
-        video = control_video(control, inputs.height, inputs.width, sigmas, coloured)[None].to(inputs.reference)
+        video = control_video(control, inputs.height, inputs.width, sigmas, inputs.coloured_tracks)
+        video = video[None].to(inputs.reference)
         edges = [self._first_frame_of(latent) - self._first_frame_of(start) for latent in range(start, stop + 1)]
         parts = [video[:, :, low:high] for low, high in zip(edges, edges[1:], strict=False)]
         motion = torch.cat([self._vae.encode_next(part) for part in parts], dim=2)
@@ -274,90 +273,3 @@ class Session:
             guidance_scale=inputs.guidance_scale,
         )
         return rollout.latents
-
-
-def glide(points: Sequence[Place], last: TrackArrays | None, num_frames: int) -> TrackArrays:
-    """Tracks that move in a straight line from where they were to ``points`` in ``num_frames`` pixel frames.
-
-    A track that was not there before appears at its place. ``last`` is the frame before, rows ``[P]``.
-
-    Raises:
-        ValueError: if a place is malformed; names the track.
-    """
-    count = max(len(points), 0 if last is None else len(last.force))
-    xy = np.zeros((num_frames, count, 2), np.float32)
-    visible = np.zeros((num_frames, count), bool)
-    force = np.zeros((num_frames, count), np.float32)
-    share = (np.arange(1, num_frames + 1, dtype=np.float32) / num_frames)[:, None]
-    for p, place in enumerate(points):
-        if place is None:
-            continue
-        target, pressed = _checked_place(place, p)
-        seen_before = last is not None and p < len(last.visible) and bool(last.visible[p])
-        origin = last.xy[p] if last is not None and seen_before else target
-        xy[:, p] = origin + share * (target - origin)
-        visible[:, p] = ((xy[:, p] >= 0) & (xy[:, p] <= 1)).all(1)
-        force[:, p] = pressed
-    return TrackArrays(xy, visible, force)
-
-
-def checked_rows(rows: TrackArrays, last: TrackArrays | None, num_frames: int) -> TrackArrays:
-    """``rows`` as control of ``num_frames`` pixel frames: tracks may be added after ``last``, none may vanish.
-
-    Raises:
-        ValueError: if a shape or a number is wrong.
-    """
-    xy, visible, force = np.asarray(rows.xy), np.asarray(rows.visible), np.asarray(rows.force, np.float32)
-    least = 0 if last is None else len(last.force)
-    count = xy.shape[1] if xy.ndim == 3 else -1
-    if xy.shape != (num_frames, count, 2) or visible.shape != xy.shape[:2] or force.shape != xy.shape[:2]:
-        shapes = [list(column.shape) for column in (xy, visible, force)]
-        raise ValueError(f"points: shapes {shapes} must be [T, P, 2], [T, P], [T, P] with T = {num_frames} new frames")
-    if count < least:
-        raise ValueError(f"points: {count} tracks where there were {least}; make a track invisible, do not drop it")
-    if not (np.isfinite(xy).all() and np.isfinite(force).all() and ((force >= 0) & (force <= 1)).all()):
-        raise ValueError("points: xy must be finite and force within 0..1")
-    inside = ((xy >= 0) & (xy <= 1)).all(2)
-    return TrackArrays(xy.astype(np.float32), visible.astype(bool) & inside, force.astype(np.float32))
-
-
-def _checked_place(place: Sequence[float], track: int) -> tuple[np.ndarray, np.float32]:
-    values = np.asarray(place, dtype=np.float32)
-    if values.shape not in ((2,), (3,)) or not np.isfinite(values).all():
-        raise ValueError(f"points[{track}]: {place!r} must be (x, y) or (x, y, force), all finite numbers")
-    if np.abs(values[:2] - 0.5).max() > 1.5:
-        raise ValueError(
-            f"points[{track}]: {place!r} is far off the canvas; x and y are in 0..1, divide pixels by size"
-        )
-    pressed = values[2] if len(values) == 3 else np.float32(1)
-    if not 0 <= pressed <= 1:
-        raise ValueError(f"points[{track}].force: {pressed} is outside 0..1")
-    return values[:2], pressed
-
-
-def applied_tracks(rows: Sequence[TrackArrays], sigmas: Sequence[float], fps: float) -> Tracks:
-    """`Tracks` from what was applied in each frame; a track that came later is invisible before.
-
-    Clips longer than a track may have points go on as edits, which replay to the same numbers.
-    """
-    if not rows:
-        return Tracks.empty(1)
-    count = max(len(row.force) for row in rows)
-    xy = np.zeros((len(rows), count, 2), np.float32)
-    visible = np.zeros((len(rows), count), bool)
-    force = np.zeros((len(rows), count), np.float32)
-    for t, row in enumerate(rows):
-        present = len(row.force)
-        xy[t, :present], visible[t, :present], force[t, :present] = row
-    xy = xy.clip(*FAR)  # out of sight a place means nothing, but a file allows no farther one
-    part = 1 + (MAX_POINTS - 1) // 4 * 4
-    tracks = Tracks.from_array(xy[:part], visible[:part], force[:part], fps=fps, num_frames=len(rows))
-    spreads = [*sigmas, *[SIGMA] * count]
-    spread = tuple(replace(track, sigma=sigma) for track, sigma in zip(tracks.tracks, spreads, strict=False))
-    tracks = replace(tracks, tracks=spread, _versions=None)
-    for start in range(part, len(rows), part - 1):
-        for p, track in enumerate(tracks.tracks):
-            frames = range(start, min(start + part - 1, len(rows)))
-            tail = [(f, *map(float, (*xy[f, p], force[f, p], visible[f, p]))) for f in frames]
-            tracks = tracks.with_edit("replace_tail", track.id, start, tail)
-    return tracks

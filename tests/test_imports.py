@@ -106,6 +106,30 @@ def is_module(name: str) -> bool:
     return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
+def test_no_import_circles() -> None:
+    """Also where an import is for type checkers, or inside a function: files that name each other are one idea."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for package in OURS
+        for path in sources(package)
+        if path.name != "__init__.py"
+    }
+    needs = {}
+    for module, path in modules.items():
+        names = {name for found in imports(path) for name in (found, found.rpartition(".")[0])}
+        needs[module] = names & set(modules) - {module}
+    assert find_circle(needs) is None, f"these import each other: {find_circle(needs)}"
+
+
+def find_circle(needs: dict[str, set[str]]) -> list[str] | None:
+    """Modules that need each other, or None."""
+    left = dict(needs)
+    while free := [module for module, needed in left.items() if not needed & set(left)]:
+        for module in free:
+            del left[module]
+    return sorted(left) or None
+
+
 def test_no_folder_is_full() -> None:
     for package in OURS[:-1]:
         for folder in {path.parent for path in sources(package)}:
@@ -138,3 +162,4 @@ def test_rules_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     assert set(imports(file)) == {"ardrag.tracks", "ardrag.rollout.x", "eval.metrics", "cv2", "datasets"}
     assert not {"cv2", "datasets"} & set(imports(file, functions=False))
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) and find_circle({"a": {"b"}, "b": set()}) is None

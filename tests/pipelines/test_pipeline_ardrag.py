@@ -35,7 +35,7 @@ def call(pipeline, image, tracks=None, seed=0, **options):
 
 
 def seed_of(generator_seed=0):
-    from pipelines.batch_input import draw_seed
+    from pipelines.inputs.arguments import draw_seed
 
     return draw_seed(seeded(generator_seed))
 
@@ -335,7 +335,7 @@ def test_stream_checks_before_its_first_frame(pipeline, picture, changes):
     [
         ({"seed": -1}, "seed: -1 must be a whole number of at least 0"),
         ({"seed": 0.5}, "seed: 0.5 must be a whole number"),
-        ({"history_latents": -1}, "history_latents: -1 is negative; use 0 for no rewinding"),
+        ({"history_latents": -1}, "history_latents: -1 must be a whole number of at least 0; use 0 for no rewinding"),
         ({"height": 30, "width": 32}, "height: 30 is not a positive multiple of 16; use 32"),
         ({"num_inference_steps": 0}, "num_inference_steps: 0"),
         ({"guidance_scale": math.inf}, "guidance_scale: inf must be a finite number"),

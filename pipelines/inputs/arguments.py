@@ -1,0 +1,101 @@
+"""Arguments of a call: whole numbers and sizes checked, and values that may be one for all clips or one for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+
+from ardrag.tracks.tracks import Tracks
+
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+def whole_number(value: Any, name: str, least: int, remedy: str = "") -> int:
+    """``value`` as an int, also where it is numpy's; else ValueError naming the argument. ``True`` is no number."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}: {value!r} must be a whole number of at least {least}{remedy}")
+    return int(value)
+
+
+def check_frame_count(num_frames: Any, factor: int) -> int:
+    """Pixel frames of a clip, ``factor * k + 1``, or ValueError."""
+    count = whole_number(num_frames, "num_frames", 1 + factor)
+    if count % factor != 1:
+        low = count - (count - 1) % factor
+        raise ValueError(f"num_frames: {count} is not {factor}k + 1; use {low} or {low + factor}")
+    return count
+
+
+def check_size(height: Any, width: Any, step: int) -> tuple[int, int]:
+    """``(height, width)`` in pixels, positive multiples of ``step``, or ValueError."""
+    sizes = []
+    for name, value in (("height", height), ("width", width)):
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name}: {value!r} must be a whole number of pixels, a multiple of {step}")
+        size = int(value)
+        if size < step or size % step:
+            near = max(step, round(size / step) * step)
+            raise ValueError(f"{name}: {size} is not a positive multiple of {step}; use {near}")
+        sizes.append(size)
+    return sizes[0], sizes[1]
+
+
+def check_steps(num_inference_steps: Any) -> None:
+    """Raise ValueError unless the number of steps is left to the checkpoint or is a positive whole number."""
+    if num_inference_steps is not None:
+        whole_number(num_inference_steps, "num_inference_steps", 1, "; use 3")
+
+
+def check_guidance(guidance_scale: Any) -> float:
+    """Strength of guidance as a float, or ValueError."""
+    number = not isinstance(guidance_scale, bool) and isinstance(guidance_scale, Real)
+    if not number or not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale: {guidance_scale} must be a finite number; 1 is off")
+    return float(guidance_scale)
+
+
+def check_tracks(tracks: Any, num_frames: int) -> None:
+    """Raise ValueError unless ``tracks`` are None or `Tracks` that fit into ``num_frames`` pixel frames."""
+    if tracks is None:
+        return
+    if not isinstance(tracks, Tracks):
+        raise ValueError(f"tracks: got {type(tracks).__name__}; use Tracks.from_points or Tracks.from_json")
+    if tracks.num_frames > num_frames:
+        raise ValueError(
+            f"tracks: they last {tracks.num_frames} frames, the clip only {num_frames}; "
+            f"use tracks.retimed({num_frames})"
+        )
+
+
+def check_output_type(output_type: Any) -> None:
+    """Raise ValueError unless frames can be given back in that form."""
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type: {output_type!r} is unknown; use one of {', '.join(OUTPUT_TYPES)}")
+
+
+def as_list(value: Any, name: str) -> Sequence[Any]:
+    """A non-empty list, or ValueError naming the argument."""
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise ValueError(f"{name}: got {type(value).__name__}; give a PIL picture or a non-empty list of them")
+
+
+def one_each(value: Any, count: int, name: str, kind: Any) -> list[Any]:
+    """Repeat one value ``count`` times, or check that a list has as many (else ValueError)."""
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
+    if len(values) != count:
+        raise ValueError(f"{name}: {len(values)} given for {count} image(s); give one, or one for each image")
+    for entry in values:
+        if not isinstance(entry, kind):
+            raise ValueError(f"{name}: {type(entry).__name__} is not what is expected; see the docstring")
+    return values
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """A clip's seed: the next number of ``generator``, or a random one."""
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else None))
