@@ -1,6 +1,7 @@
 """The Space: drag on a picture, and the video that follows plays under the pointer while it is made.
 
     python app.py [--model FOLDER_OR_HUB_NAME] [--host 0.0.0.0] [--port 7860] [--share] [--seats 3]
+    python app.py --root_path /ardrag --allowed_origins https://pages.example.org     # behind a proxy
 
 One model serves several visitors, who take turns latent by latent; nothing else is shared between them. The page is in
 `app_assets/web`, the server in `app_assets/server.py`; the endpoint `/generate` does the same for programs.
@@ -33,6 +34,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--idle_seconds", type=float, default=limits.idle_seconds, help="when an idle seat is freed")
     parser.add_argument("--max_frames", type=int, default=limits.max_frames, help="pixel frames of a video")
     parser.add_argument("--no_sockets", action="store_true", help="pages use events, for proxies that stop WebSockets")
+    parser.add_argument("--root_path", help="path or address under which a proxy serves the page, such as /ardrag")
+    parser.add_argument(
+        "--allowed_origins", nargs="+", default=[], help="other sites whose pages may use it (https://name; * is all)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -41,13 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     try:
         sockets = Limits.sockets and not options.no_sockets
-        limits = Limits(options.seats, options.waiting, options.idle_seconds, options.max_frames, sockets)
+        limits = Limits(
+            options.seats,
+            options.waiting,
+            options.idle_seconds,
+            options.max_frames,
+            sockets,
+            tuple(options.allowed_origins),
+        )
         pipe = ARDragPipeline.from_pretrained(options.model)
         pipe.to("cuda" if torch.cuda.is_available() else "cpu")
         space = Space(pipe, limits)
     except ValueError as error:
         sys.exit(f"app.py: {error}")
-    launch(space, server_name=options.host, server_port=options.port, share=options.share)
+    address = {"server_name": options.host, "server_port": options.port, "root_path": options.root_path}
+    launch(space, share=options.share, **address)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 from gradio import FileData
 from PIL import Image
+from pydantic import ValidationError
 
-from app_assets.expiring_folder import ExpiringFolder
+from app_assets.gate.doors import UPLOAD_FIRST
+from app_assets.gate.expiring_folder import ExpiringFolder
 from app_assets.live import events
 from app_assets.mailbox import Mailboxes
+from app_assets.messages import MAX_MESSAGE, Start, read_start
 from app_assets.pictures import Pictures, data_url
 from app_assets.player import Player
-from ardrag.tracks.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
 
@@ -27,7 +30,7 @@ Run = Callable[[Callable[[], T]], T]
 
 
 def generate_endpoint(
-    pipe: ARDragPipeline, pictures: Pictures, downloads: ExpiringFolder, run: Run[Any], max_frames: int
+    pipe: ARDragPipeline, pictures: Pictures, files: ExpiringFolder, run: Run[Any], max_frames: int
 ) -> Callable[..., Any]:
     """`/generate`: see the returned function."""
 
@@ -45,28 +48,83 @@ def generate_endpoint(
         the tracks that were applied). ``steps`` 0 is what the checkpoint was trained for.
         """
         try:
-            if num_frames > max_frames:
-                raise ValueError(f"num_frames: {num_frames} is more than {max_frames}, the most here")
-            path = Path(image["path"])  # type: ignore[index]
+            order = read_order(tracks, prompt, seed, num_frames, steps)
+            order.check_length(max_frames)
+            path = uploaded(image, files)
             picture = pictures.fitted(str(path), path.name)
-            control = Tracks.from_json(tracks) if tracks.strip() else Tracks.empty(num_frames)
-            stream = pipe.stream(
-                picture, prompt, tracks=control, num_frames=num_frames, num_inference_steps=steps or None, seed=seed
-            )
+            stream = run(lambda: begin(pipe, picture, order))
             frames: list[Any] = []
             while part := run(lambda: next(stream, None)):
                 frames.extend(part)
                 shown = [data_url(Image.fromarray(frame), 90) for frame in part]
-                yield {"frames": shown, "made": len(frames), "total": num_frames}, None, None
+                yield {"frames": shown, "made": len(frames), "total": order.num_frames}, None, None
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        folder = downloads.new_place()
+        folder = files.new_place()
         folder.mkdir(mode=0o700)
-        video = folder / f"ardrag-{seed}.mp4"
+        video = folder / f"ardrag-{order.seed}.mp4"
         write_video(frames, video, pipe.config.fps)
-        yield None, FileData(path=str(video)), json.loads(control.to_json())
+        yield None, FileData(path=str(video)), applied(order)
 
     return generate
+
+
+def read_order(tracks: Any, prompt: Any, seed: Any, num_frames: Any, steps: Any) -> Start:
+    """What a program asks for, checked as what a page asks for.
+
+    Raises:
+        ValueError: naming the parameter and the remedy.
+    """
+    if not isinstance(tracks, str):
+        kind = type(tracks).__name__
+        raise ValueError(f"tracks: got {kind}, not text; send the text of an ardrag.tracks/v1 file, or '' for none")
+    if len(tracks) > MAX_MESSAGE:
+        raise ValueError(f"tracks: longer than {MAX_MESSAGE} characters; use fewer points")
+    try:
+        control = json.loads(tracks) if tracks.strip() else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"tracks: not JSON ({error}); send the text of an ardrag.tracks/v1 file") from error
+    count = None if steps == 0 and not isinstance(steps, bool) else steps
+    entry = {"picture": "", "prompt": prompt, "seed": seed, "num_frames": num_frames, "tracks": control}
+    return read_start({**entry, "steps": count, "paced": False})
+
+
+def uploaded(image: Any, files: ExpiringFolder) -> Path:
+    """The file of a picture that was uploaded to this server.
+
+    Raises:
+        ValueError: if it is anything else; the same whether that exists or not.
+    """
+    try:
+        path = FileData.model_validate(image, context={"validate_meta": True}).path
+    except ValidationError:
+        path = ""
+    if not files.holds(path):
+        raise ValueError(f"image: {UPLOAD_FIRST}")
+    return Path(path)
+
+
+def begin(pipe: ARDragPipeline, picture: Image.Image, order: Start) -> Iterator[list[Any]]:
+    """The stream of a video's frames."""
+    return pipe.stream(
+        picture,
+        order.prompt,
+        tracks=order.tracks,
+        num_frames=order.num_frames,
+        num_inference_steps=order.steps,
+        seed=order.seed,
+    )
+
+
+def applied(order: Start) -> dict[str, Any]:
+    """The tracks of a finished video, as long as it is; of what their file said besides, nothing is given back.
+
+    Gradio hands out every file that an answer names, and a track file's ``source`` may name any.
+    """
+    source = {"tool": "ardrag-generate", "prompt": order.prompt, "seed": order.seed, "steps": order.steps}
+    known = {name: value for name, value in source.items() if value is not None}
+    result: dict[str, Any] = json.loads(replace(order.tracks.extended(order.num_frames), source=known).to_json())
+    return result
 
 
 def events_endpoint(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import WebSocket, WebSocketDisconnect
 
@@ -26,15 +25,6 @@ POLL_SECONDS = 0.01
 def error(text: str) -> Reply:
     """What a visitor reads when something is wrong."""
     return Reply({"type": "error", "message": text, "take": None})
-
-
-def same_origin(headers: Any) -> bool:
-    """Whether a request comes from a page of this server, or from a program (which sends no origin)."""
-    origin = headers.get("origin")
-    if origin is None:
-        return True
-    hosts = {headers.get("host"), headers.get("x-forwarded-host")}
-    return urlsplit(origin).netloc in hosts
 
 
 class Connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app_assets.expiring_folder import ExpiringFolder
+from app_assets.gate.expiring_folder import ExpiringFolder
 
 
 MAX_BYTES = 16 << 20

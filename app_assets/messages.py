@@ -21,6 +21,10 @@ MAX_MESSAGE = 1 << 20
 MAX_WAY = 1024
 """Places of one pointer in one message."""
 MAX_POINTERS = 16
+MAX_STEPS = 64
+"""Denoising steps of a latent, through whichever door."""
+MAX_EDITS = 256
+"""Edits of tracks: each one is replayed when they are read, and no video here is long enough to need more."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Start:
     num_frames: int
     tracks: Tracks
     paced: bool
+
+    def check_length(self, most: int) -> None:
+        """Raise ValueError if the video is to have more than ``most`` frames."""
+        if self.num_frames > most:
+            raise ValueError(f"num_frames: {self.num_frames} is more than {most}, the most here")
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,12 @@ def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _start(entry: dict[str, Any]) -> Start:
+def read_start(entry: dict[str, Any]) -> Start:
+    """Read and check what begins a video.
+
+    Raises:
+        ValueError: naming the field and the remedy.
+    """
     steps = entry.get("steps")
     count = _whole(entry, "num_frames", 5, 1 << 16)
     tracks = entry.get("tracks")
@@ -139,7 +153,7 @@ def _start(entry: dict[str, Any]) -> Start:
         picture=_text(entry, "picture", 200),
         prompt=_text(entry, "prompt", 1000),
         seed=_whole(entry, "seed", 0, (1 << 53) - 1),
-        steps=None if steps is None else _whole(entry, "steps", 1, 64),
+        steps=None if steps is None else _whole(entry, "steps", 1, MAX_STEPS),
         num_frames=count,
         tracks=_tracks(tracks, count),
         paced=_flag(entry, "paced"),
@@ -156,8 +170,9 @@ def _drag(entry: dict[str, Any]) -> Drag:
             raise ValueError(f"pointers[{i}]: must be an object with id and way")
         ways[_whole(pointer, "id", -(1 << 31), 1 << 31)] = _way(pointer.get("way"), f"pointers[{i}].way")
     released = entry.get("released", [])
-    if not isinstance(released, list) or not all(isinstance(name, int) for name in released):
-        raise ValueError("released: must be a list of pointer ids")
+    whole = isinstance(released, list) and all(isinstance(name, int) for name in released)
+    if not whole or len(released) > MAX_POINTERS:
+        raise ValueError(f"released: must be a list of at most {MAX_POINTERS} pointer ids")
     place = {"seq": _whole(entry, "seq", 0, 1 << 53), "seen": _whole(entry, "seen", -1, 1 << 30)}
     return Drag(_take(entry), **place, ways=ways, released=tuple(released))
 
@@ -185,6 +200,9 @@ def _tracks(value: Any, num_frames: int) -> Tracks:
         return Tracks.empty(num_frames)
     if not isinstance(value, dict):
         raise ValueError("tracks: must be an ardrag.tracks/v1 object, or null")
+    edits = value.get("edits")
+    if isinstance(edits, list) and len(edits) > MAX_EDITS:
+        raise ValueError(f"tracks: {len(edits)} edits, at most {MAX_EDITS} here; freeze them with Tracks.from_array")
     tracks = Tracks.from_json(value)
     if tracks.num_frames > num_frames:
         raise ValueError(f"tracks: they last {tracks.num_frames} frames, the clip {num_frames}; retime them")
@@ -213,6 +231,8 @@ def _text(entry: dict[str, Any], name: str, limit: int) -> str:
     value = entry.get(name)
     if not isinstance(value, str) or len(value) > limit:
         raise ValueError(f"{name}: must be text of at most {limit} characters")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{name}: holds half a character; send whole ones")
     return value
 
 
@@ -224,7 +244,7 @@ def _seen(entry: dict[str, Any]) -> Seen:
 
 
 READERS = {
-    "start": _start,
+    "start": read_start,
     "drag": _drag,
     "plan": lambda entry: Plan(_take(entry), _tracks(entry.get("tracks"), _whole(entry, "num_frames", 5, 1 << 16))),
     "run": lambda entry: Run(_take(entry), _flag(entry, "on")),

@@ -13,17 +13,18 @@ from typing import Any
 
 from PIL import Image
 
-from ardrag.home import ROOT
 from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import fit_image, open_image
 from pipelines.pipeline_ardrag import ARDragPipeline
 
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MAX_UPLOAD = 20 << 20
 """Bytes of an uploaded picture."""
 MAX_PIXELS = 24 << 20
 """Pixels of an uploaded picture: phones' largest usual ones, and no more memory than they need."""
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO", "HEIF")
+"""Formats of an uploaded picture. Pillow knows others, some of which start programs (EPS) or have few readers."""
 MAX_KEPT = 64
 """Uploaded pictures kept; the one that was not used for the longest time is dropped."""
 
@@ -108,7 +109,9 @@ class Pictures:
         Raises:
             ValueError: as `pipelines.image_input.open_image`.
         """
-        picture = open_image(file, name=name, max_pixels=MAX_PIXELS)
+        Image.init()
+        known = [kind for kind in FORMATS if kind in Image.OPEN]
+        picture = open_image(file, name=name, max_pixels=MAX_PIXELS, formats=known)
         return fit_image(picture, *self._pipe.size_for(picture, None, None))
 
     def _shown(self, name: str, picture: Image.Image) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from fastapi import Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -19,8 +20,10 @@ from gradio import Server
 from starlette.websockets import WebSocketDisconnect
 
 from app_assets.endpoints import events_endpoint, generate_endpoint
-from app_assets.expiring_folder import ExpiringFolder
-from app_assets.live import Connection, error, same_origin
+from app_assets.gate.doors import Doors, refusal
+from app_assets.gate.expiring_folder import ExpiringFolder
+from app_assets.gate.origins import Origins
+from app_assets.live import Connection, error
 from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE
@@ -34,6 +37,8 @@ POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; media-src blob:; style-src 'self'; script-src 'self'; "
     "connect-src 'self' ws: wss:; object-src 'none'; base-uri 'none'"
 )
+MAX_SESSIONS = 64
+"""Sessions of Gradio's clients that are remembered with what they last sent."""
 ON_ZERO_GPU = bool(os.environ.get("SPACES_ZERO_GPU"))
 """Set on Hugging Face's ZeroGPU, where the model runs in a fork for a while and sockets are of no use."""
 
@@ -48,6 +53,7 @@ class Limits:
         idle_seconds: a seat on which nothing happens for so long is given to the next.
         max_frames: pixel frames of a video.
         sockets: whether pages use a WebSocket; else events through Gradio's queue, as where no socket passes.
+        allowed_origins: other sites whose pages may talk to the server, such as ``https://a.org``; ``*`` is everyone.
     """
 
     seats: int = 3
@@ -55,16 +61,26 @@ class Limits:
     idle_seconds: float = 120.0
     max_frames: int = 481
     sockets: bool = not ON_ZERO_GPU
+    allowed_origins: tuple[str, ...] = ()
 
 
 class Space:
-    """All that the visitors share: the pipeline and the thread it runs on, pictures, seats, mailboxes."""
+    """All that the visitors share: the pipeline and the thread it runs on, pictures, seats, mailboxes, files.
+
+    Gradio looks for its uploads where the environment says: there is one Space in a process that takes them.
+
+    Raises:
+        ValueError: if a limit makes no sense.
+    """
 
     def __init__(self, pipe: ARDragPipeline, limits: Limits) -> None:
         self.pipe, self.limits = pipe, limits
+        self.origins = Origins(limits.allowed_origins)
         self.pictures = Pictures(pipe)
         self.lobby = Lobby(limits.seats, limits.waiting)
-        self.mailboxes, self.downloads = Mailboxes(), ExpiringFolder("ardrag-videos-")
+        self.mailboxes, self.files = Mailboxes(), ExpiringFolder("ardrag-files-")
+        os.environ["GRADIO_TEMP_DIR"] = str(self.files.folder)
+        os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # it makes a table of them after every call
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag")
         self.connections: set[Connection] = set()
         self.examples = self.pictures.examples()
@@ -91,36 +107,43 @@ class Space:
         }
 
     def close(self) -> None:
-        """Stop the model's thread; remove mailboxes and videos."""
+        """Stop the model's thread; remove mailboxes and files."""
         self.worker.shutdown(wait=False, cancel_futures=True)
         self.mailboxes.close()
-        self.downloads.close()
+        self.files.close()
 
 
 def build_server(space: Space) -> Server:
-    """The server with all its routes."""
-    server = Server(title="AR-Drag", docs_url=None, redoc_url=None)
+    """The server with all its routes but those of Gradio."""
+    server = Server(title="AR-Drag", docs_url=None, redoc_url=None, openapi_url=None)
+    server.add_middleware(Doors, files=space.files, origins=space.origins)
     add_page(server, space)
     add_uploads(server, space)
     add_live(server, space)
+    return server
+
+
+def build_endpoints(space: Space) -> gr.Blocks:
+    """What Gradio's queue serves."""
     limits = space.limits
-    generate = generate_endpoint(space.pipe, space.pictures, space.downloads, space.run, limits.max_frames)
+    generate = generate_endpoint(space.pipe, space.pictures, space.files, space.run, limits.max_frames)
     stream = events_endpoint(space.player, space.mailboxes, space.run, limits.idle_seconds)
     if ON_ZERO_GPU:
         import spaces
 
         generate, stream = spaces.GPU(duration=60)(generate), spaces.GPU(duration=120)(stream)
-    server.api(generate, name="generate", concurrency_limit=limits.seats, concurrency_id="seats")
-    server.api(
-        stream, name="events", concurrency_limit=limits.seats, concurrency_id="seats", api_visibility="undocumented"
-    )
-    return server
+    share: dict[str, Any] = {"concurrency_limit": limits.seats, "concurrency_id": "seats"}
+    with gr.Blocks(mode="server") as blocks:
+        gr.api(generate, api_name="generate", **share)
+        gr.api(stream, api_name="events", api_visibility="undocumented", **share)
+    return blocks.queue(max_size=max(1, limits.waiting), api_open=False)
 
 
 def launch(space: Space, **options: Any) -> tuple[Server, str]:
     """Build the server and start it with Gradio's launch options; gives it and its address."""
     server = build_server(space)
-    _, url, _ = server.launch(allowed_paths=[str(space.downloads.folder)], **options)
+    sizes = {"max_file_size": MAX_UPLOAD, "state_session_capacity": MAX_SESSIONS}
+    _, url, _ = build_endpoints(space).launch(_app=server, **sizes, **options)
     return server, url
 
 
@@ -144,8 +167,6 @@ def add_uploads(server: Server, space: Space) -> None:
 
     @server.post("/picture")
     async def picture(request: Request, name: str = "the file") -> JSONResponse:
-        if not same_origin(request.headers):
-            return refusal("origin: this request comes from another site", 403)
         content = bytearray()
         async for part in request.stream():
             content += part
@@ -158,8 +179,6 @@ def add_uploads(server: Server, space: Space) -> None:
 
     @server.post("/session")
     async def open_session(request: Request) -> JSONResponse:
-        if not same_origin(request.headers):
-            return refusal("origin: this request comes from another site", 403)
         return JSONResponse({"session": space.mailboxes.open()})
 
     @server.post("/session/{session}")
@@ -178,7 +197,7 @@ def add_live(server: Server, space: Space) -> None:
     @server.websocket("/live")
     async def live(socket: WebSocket) -> None:
         await socket.accept()
-        if not same_origin(socket.headers):
+        if not space.origins.trusts(socket.headers):
             stranger = error("origin: this page belongs to another site; open the Space itself")
             await socket.send_text(json.dumps(stranger.header))
             await socket.close(1008)
@@ -190,8 +209,3 @@ def add_live(server: Server, space: Space) -> None:
                 await connection.serve()
         finally:
             space.connections.discard(connection)
-
-
-def refusal(text: str, status: int) -> JSONResponse:
-    """An error that the page shows word for word."""
-    return JSONResponse({"message": text}, status_code=status)

@@ -17,7 +17,10 @@ MAX_PIXELS = 64 * 2**20
 
 
 def open_image(
-    file: str | os.PathLike[str] | IO[bytes], name: str | None = None, max_pixels: int = MAX_PIXELS
+    file: str | os.PathLike[str] | IO[bytes],
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] | None = None,
 ) -> Image.Image:
     """Read a picture file as RGB.
 
@@ -27,13 +30,14 @@ def open_image(
         file: path, or open file.
         name: what the picture is called in errors; default is its path.
         max_pixels: pictures with more pixels are refused before they are decoded.
+        formats: Pillow's names of the formats that are read; default is all.
 
     Raises:
         ValueError: if the file is missing, is no picture, is cut off, moves, or is too large.
     """
     called = name or (os.fspath(file) if isinstance(file, str | os.PathLike) else "the file")
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats) as image:
             _check_size(image, max_pixels)
             _check_still(image, called)
             image.load()
@@ -74,8 +78,8 @@ def check_image(image: object) -> Image.Image:
 
 
 def _check_still(image: Image.Image, called: str) -> None:
-    """Refuse moving pictures. A photo may carry a small second one (MPO): that is not one of them."""
-    if image.format not in ("GIF", "PNG", "WEBP"):
+    """Refuse moving pictures. A photo may carry a small second one (MPO) or more pages (TIFF): these do not move."""
+    if image.format in ("MPO", "TIFF"):
         return
     try:
         image.seek(1)

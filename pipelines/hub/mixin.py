@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import ModelMixin, SchedulerMixin
+from safetensors import SafetensorError
 
 from ardrag.flow import FewStepScheduler
 from ardrag.transformer import CausalWanTransformer
@@ -73,6 +74,22 @@ class HubMixin:
                 config[component] = [__name__, kind.__name__]
         return config
 
+    @classmethod
+    def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: Any, **kwargs: Any) -> Any:
+        """LoRA weights as diffusers reads them, but from safetensors alone: pickles may run any code when opened.
+
+        Raises:
+            ValueError: if the weights are pickled, or cannot be read.
+        """
+        source, name = pretrained_model_name_or_path_or_dict, kwargs.get("weight_name")
+        called = "lora: the weights given" if isinstance(source, dict) else f"lora: {source}"
+        if kwargs.get("use_safetensors") is False or not (name is None or str(name).endswith(".safetensors")):
+            raise ValueError(f"{called}: {name or 'pickled weights'} may run any code; convert them to safetensors")
+        try:
+            return super().lora_state_dict(source, **{**kwargs, "use_safetensors": True})  # type: ignore[misc]
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{called} has no safetensors that can be read ({error}); convert it") from error
+
     def save_pretrained(
         self,
         save_directory: str | os.PathLike[str],
@@ -127,7 +144,7 @@ class HubMixin:
     ) -> str:
         """Put code and card beside the weights and upload the folder."""
         try:  # by name: this file also runs where the package is not, and diffusers reports what such a file imports
-            repository = import_module("ardrag.home").import_part("pipelines.hub.repository")
+            repository = import_module("pipelines.hub.repository")
         except ImportError as error:
             raise ValueError("push_to_hub: needs the ardrag package itself; run where it can be imported") from error
         repository.complete_repository(folder, repo_id)

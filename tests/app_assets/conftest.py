@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -60,6 +62,16 @@ def player(pipeline: Any, picture: Image.Image) -> Iterator[Player]:
     one.close()
 
 
+def until(condition, seconds=20):
+    """Wait for ``condition``; whether it came true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 class Visitor:
     """A page, as far as the server can tell: it reads what binary messages hold and remembers everything."""
 
@@ -99,26 +111,27 @@ class Running:
         self.space, self.url = space, url.rstrip("/")
         self.sockets: list[ClientConnection] = []
 
-    def visit(self, **options: Any) -> Visitor:
-        socket = connect(self.url.replace("http", "ws") + "/live", max_size=None, **options)
+    def visit(self, path: str = "/live", **options: Any) -> Visitor:
+        socket = connect(self.url.replace("http", "ws") + path, max_size=None, **options)
         self.sockets.append(socket)
         return Visitor(socket)
 
 
+@contextmanager
+def started(pipeline: Any, **limits: Any) -> Iterator[Running]:
+    """A Space with the given limits; everything is closed at the end."""
+    space = Space(pipeline, Limits(**limits))
+    server, url = launch(space, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    one = Running(space, url)
+    yield one
+    for socket in one.sockets:
+        socket.close()
+    server.get_blocks().close()
+    space.close()
+
+
 @pytest.fixture
 def run_space(pipeline: Any) -> Iterator[Callable[..., Running]]:
-    """Starts a Space with the given limits; everything is closed at the end."""
-    running = []
-
-    def start(**limits: Any) -> Running:
-        space = Space(pipeline, Limits(**limits))
-        server, url = launch(space, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-        running.append((server, Running(space, url)))
-        return running[-1][1]
-
-    yield start
-    for server, one in running:
-        for socket in one.sockets:
-            socket.close()
-        server.get_blocks().close()
-        one.space.close()
+    """Starts a Space with the given limits."""
+    with ExitStack() as stack:
+        yield lambda **limits: stack.enter_context(started(pipeline, **limits))

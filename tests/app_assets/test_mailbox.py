@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app_assets import expiring_folder, mailbox
+from app_assets import mailbox
+from app_assets.gate import expiring_folder
 from app_assets.mailbox import Mailboxes
 
 

@@ -34,9 +34,9 @@ def test_every_kind_of_picture_comes_in(pictures, mode):
     assert pictures.find(pictures.add(content, "p")["picture"]).mode == "RGB"
 
 
-def moving():
+def moving(kind="GIF"):
     frames = [Image.effect_noise((32, 32), 30 * (i + 1)) for i in range(3)]
-    return png(frames[0], format="GIF", save_all=True, append_images=frames[1:])
+    return png(frames[0], format=kind, save_all=True, append_images=frames[1:])
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,12 @@ def moving():
         (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "is not a readable picture"),
         (png(Image.effect_noise((200, 200), 90), format="JPEG")[:3000], "is not a readable picture"),
         (moving(), "is a moving picture; save one frame"),
+        (moving("AVIF"), "is a moving picture; save one frame"),
+        (png(Image.new("RGB", (40, 40)), format="EPS"), "is not a readable picture"),
         (png(Image.new("1", (8000, 5000))), "8000 x 5000 is more than 24 megapixels"),
         (png(Image.new("L", (4, 4))), "too small"),
     ],
-    ids=["empty", "text", "svg", "truncated", "moving", "40 megapixels", "tiny"],
+    ids=["empty", "text", "svg", "truncated", "moving", "moving avif", "eps", "40 megapixels", "tiny"],
 )
 def test_bad_files_are_named(pictures, content, reason):
     with pytest.raises(ValueError, match=f"image: .*{reason}"):

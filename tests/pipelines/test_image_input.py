@@ -17,6 +17,12 @@ def test_moving_pictures_and_too_many_pixels_are_refused_before_they_are_decoded
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(ValueError, match="image: mine.gif is a moving picture"):
         open_image(tmp_path / "a.gif", name="mine.gif")
+    for suffix in ("webp", "png", "avif"):
+        frames[0].save(tmp_path / f"b.{suffix}", save_all=True, append_images=frames[1:])
+        with pytest.raises(ValueError, match="is a moving picture"):
+            open_image(tmp_path / f"b.{suffix}")
+    frames[0].save(tmp_path / "pages.tiff", save_all=True, append_images=frames[1:])
+    assert (np.asarray(open_image(tmp_path / "pages.tiff")) == np.asarray(frames[0])).all()
     noise(2000, 1100).save(tmp_path / "a.png")
     with (tmp_path / "a.png").open("rb") as file, pytest.raises(ValueError, match="more than 2 megapixels"):
         open_image(file, max_pixels=2 << 20)

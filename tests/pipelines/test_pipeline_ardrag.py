@@ -9,6 +9,7 @@ import torch
 from diffusers.loaders import WanLoraLoaderMixin
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
+from safetensors.torch import load_file
 
 import ardrag
 from ardrag.tracks.tracks import Tracks
@@ -249,6 +250,25 @@ def test_lora_loads_and_unloads(make_pipeline, pipeline, picture, tmp_path):
     pipe.unfuse_lora()
     pipe.unload_lora_weights()
     assert np.abs(call(pipe, picture, make_tracks()) - plain).max() <= 2 / 255
+
+
+def test_pickled_loras_are_not_opened(make_pipeline, tmp_path):
+    pipe = make_pipeline()
+    save_lora(make_pipeline().transformer, tmp_path)
+    good, weights = tmp_path / "pytorch_lora_weights.safetensors", tmp_path / "pytorch_lora_weights.bin"
+    torch.save(load_file(good), weights)
+    good.unlink()
+    ways = [
+        ((tmp_path,), {}),
+        ((weights,), {}),
+        ((tmp_path,), {"weight_name": weights.name}),
+        ((tmp_path,), {"weight_name": "x.safetensors"}),
+        ((tmp_path,), {"use_safetensors": False}),
+    ]
+    for arguments, options in ways:
+        with pytest.raises(ValueError, match="lora: .*convert"):
+            pipe.load_lora_weights(*arguments, **options)
+    assert pipe.get_list_adapters() == {}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="model offload needs an accelerator")
