@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.hub_process import HubProcess
 from tests.hub_server import HubServer
+from tests.worlds_library import write_made_up
 
 
 SIDE = 32
@@ -27,6 +28,22 @@ def _deterministic() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a library of made-up pictures, `tests.worlds_library`."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_made_up(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def library(picture_folder: str) -> Any:
+    """The library of `picture_folder`."""
+    from ardrag.worlds.photo_library import open_library
+
+    return open_library(picture_folder)
 
 
 def build_tiny_vae() -> Any:

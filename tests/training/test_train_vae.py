@@ -1,4 +1,4 @@
-"""The VAE stage on a tiny model by its own command: interrupted and resumed to the same bits; crops and heat maps."""
+"""The VAE stage on a tiny model by its own command: interrupted and resumed to the same bits; what is exported."""
 
 from pathlib import Path
 
@@ -7,10 +7,11 @@ import torch
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file
 
-from ardrag.tracks.tracks import rasterize
 from training import train_vae
 from training.run.runtime import RunLog
-from training.train_vae import SPOT_PIXELS, VAEConfig, main, sample_heatmaps, sample_pixels, training_batch, vae_loss
+from training.train_vae import main, vae_loss
+from training.vae import batches
+from training.vae.config import VAEConfig
 
 
 SMALL = {"base_dim": 8, "decoder_base_dim": 8, "z_dim": 4, "steps": 4, "clip_start": 2, "batch_size": 2}
@@ -20,14 +21,15 @@ SMALL |= {"log_every": 1, "save_every": 2, "heatmap_share": 0.4}
 
 @pytest.fixture
 def configure(tmp_path, monkeypatch):
-    """Small pictures instead of Sprite World's."""
+    """Small pictures instead of those of both worlds."""
 
     def pool(split, count, num_frames):
         generator = torch.Generator().manual_seed(len(split))
         low = torch.rand((min(count, 2), 3, num_frames, 4, 4), generator=generator).mul(255).byte()
         return low.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2)
 
-    monkeypatch.setattr(train_vae, "sprite_pool", pool)
+    monkeypatch.setattr(batches, "sprite_pool", pool)
+    monkeypatch.setattr(batches, "photo_pool", pool)
     return lambda name="run", **changes: VAEConfig(output_dir=str(tmp_path / name), **{**SMALL, **changes})
 
 
@@ -83,7 +85,7 @@ def test_a_frozen_encoder_stays(configure):
 def test_statistics_make_latents_standard(configure):
     config = configure()
     vae = train_vae.build_vae(config).eval()
-    clips = train_vae.sprite_pool("train", 2, 5)
+    clips = batches.sprite_pool("train", 2, 5)
     mean, std = train_vae.latent_statistics(vae, clips)
     with torch.no_grad():
         latents = torch.cat([vae.encode(clip[None].float() / 127.5 - 1).latent_dist.mean for clip in clips])
@@ -119,34 +121,26 @@ def test_loss_is_its_formula(configure):
     assert metrics["latent/mean_square"] == pytest.approx(mean.square().mean().item(), rel=1e-4)
 
 
-def test_heatmaps_are_those_of_the_tracks():
-    """One spot, drawn by the project's own rasteriser, has the same shape and size."""
-    heat = sample_heatmaps(40, 5, 64, torch.Generator().manual_seed(0))
-    assert heat.shape == (40, 3, 5, 64, 64) and heat.min() >= -1 and heat.max() <= 1
-    assert torch.equal(heat[:, 0], heat[:, 1]) and torch.equal(heat[:, 0], heat[:, 2])
-    axis = torch.arange(128) + 0.5
-    spot = torch.exp(-((axis[:, None] - 60) ** 2 + (axis[None] - 70) ** 2) / (2 * SPOT_PIXELS**2))
-    ours = rasterize(torch.tensor([[[70 / 128, 60 / 128]]]), torch.tensor([[True]]), torch.ones(1, 1), 128, 128)[0]
-    torch.testing.assert_close(ours, spot, rtol=0, atol=1e-5)
+def test_the_first_frame_can_weigh_more(configure):
+    """Weights of mean one: of five frames the first counts 3 of 7 instead of 1 of 5."""
+    config, weighted = (configure(latent_noise=0.0, first_frame_weight=weight) for weight in (1.0, 3.0))
+    vae = train_vae.build_vae(config)
+    pixels, noise = torch.zeros(1, 3, 5, 16, 16), torch.zeros(1, 4, 2, 2, 2)
+    difference = (vae.decode(vae.encode(pixels).latent_dist.mean).sample - pixels).square().mean((0, 1, 3, 4))
+    share = difference[0] / difference.sum()
+    plain, more = (vae_loss(vae, pixels, noise, c)[1]["psnr/train"] for c in (config, weighted))
+    expected = (1 + 2 * share) * 5 / 7
+    assert 10 ** ((plain - more) / 10) == pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_crops_come_from_the_pool():
-    pool = torch.arange(2 * 3 * 9 * 6 * 6).reshape(2, 3, 9, 6, 6).remainder(251).byte()
-    crops = sample_pixels(pool, 30, 5, 4, torch.Generator().manual_seed(0))
-    assert crops.shape == (30, 3, 5, 4, 4) and crops.min() >= -1 and crops.max() <= 1
-    values = set(((crops + 1) * 127.5).round().int().flatten().tolist())
-    assert values <= set(pool.int().flatten().tolist())
-
-
-def test_batches_depend_on_seed_step_and_rank(configure):
-    config = configure()
-    pool = train_vae.sprite_pool("train", 2, 5)
-    for step, frames, latents in ((0, 1, 1), (2, 5, 2)):
-        pixels, noise = training_batch(pool, config, step, 0)
-        assert pixels.shape == (2, 3, frames, 16, 16) and noise.shape == (2, 4, latents, 2, 2)
-        again = training_batch(pool, config, step, 0)
-        assert torch.equal(pixels, again[0]) and torch.equal(noise, again[1])
-        assert not torch.equal(noise, training_batch(pool, config, step, 1)[1])
+def test_both_worlds_are_trained_on_and_validated(configure, picture_folder, monkeypatch):
+    monkeypatch.setenv("ARDRAG_PHOTOS", picture_folder)
+    config = configure(steps=3, photo_share=0.5, carried_share=0.3, photo_pool_clips=2, held_out_clips=1)
+    main(config)
+    last = RunLog(Path(config.output_dir), 99).rows()[-1]
+    assert last.keys() >= {"psnr/validation", "psnr/validation_photo_clips", "psnr/validation_photos"}
+    sheets = {path.name for path in Path(config.output_dir).glob("contact_sheet*")}
+    assert sheets == {"contact_sheet.png", "contact_sheet_photo_clips.png", "contact_sheet_photos.png"}
 
 
 def test_every_save_is_pushed(configure, monkeypatch):

@@ -1,0 +1,1 @@
+"""The VAE stage's configuration and what its batches are made of."""

@@ -1,0 +1,1 @@
+"""Where the pictures of Photo World come from: packages fetched by name and version."""
