@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ardrag.worlds.photo_library import Entry, write_library
 from training.run.config import parse_config
@@ -157,7 +157,7 @@ def trimmed(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def decode(content: bytes, kind: str, side: int) -> npt.NDArray[np.uint8]:
     """Pixels of a picture, reduced so that a photograph's shorter or a cut-out's longer side is ``side`` at most."""
     with Image.open(io.BytesIO(content)) as opened:
-        picture = opened.convert("RGB" if kind == "photo" else "RGBA")
+        picture = ImageOps.exif_transpose(opened).convert("RGB" if kind == "photo" else "RGBA")
     if kind == "cutout":
         picture = Image.fromarray(trimmed(np.asarray(picture)))
     limit = min(picture.size) if kind == "photo" else max(picture.size)
