@@ -36,6 +36,7 @@ from training.run.runtime import (
 )
 from training.vae.batches import HeldOut, open_held_out, open_sources, training_batch
 from training.vae.config import VAEConfig
+from training.vae.inflate import inflate
 
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 def build_vae(config: VAEConfig) -> AutoencoderKLWan:
     """A new tiny VAE, or the one in ``config.init_from``."""
     if config.init_from:
-        return AutoencoderKLWan.from_pretrained(config.init_from)
+        vae = AutoencoderKLWan.from_pretrained(config.init_from)
+        return inflate(vae) if config.inflate else vae
     patch = 2
     return AutoencoderKLWan(
         is_residual=True,

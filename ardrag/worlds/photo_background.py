@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -50,6 +49,8 @@ def photo_window(
     library: PhotoLibrary, entry: Entry, rng: np.random.Generator, height: int, width: int
 ) -> npt.NDArray[np.uint8]:
     """A random window of a photograph, half of the time as large as fits, in mildly other colours, uint8."""
+    import cv2
+
     widest = min(entry.height / height, entry.width / width)
     nearest = min(0.8, widest)
     zoom = widest if rng.random() < 0.5 else math.exp(rng.uniform(math.log(nearest), math.log(widest)))
@@ -62,6 +63,8 @@ def photo_window(
 
 def filmed(picture: npt.NDArray[np.uint8], camera: Float, height: int, width: int) -> npt.NDArray[np.uint8]:
     """A picture larger than the screen as the camera sees it, uint8 ``[T, H, W, 3]``; it starts in the middle."""
+    import cv2
+
     corner = np.array([(picture.shape[1] - width) / 2, (picture.shape[0] - height) / 2])
     frames = []
     for matrix in camera.astype(np.float64):
@@ -73,6 +76,8 @@ def filmed(picture: npt.NDArray[np.uint8], camera: Float, height: int, width: in
 
 def recoloured(picture: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Mildly other contrast, brightness and tint."""
+    import cv2
+
     gain, shift = rng.uniform(0.85, 1.15) * rng.uniform(0.93, 1.07, 3), rng.uniform(-12, 12)
     table = np.clip((np.arange(256)[:, None] - 128) * gain + 128 + shift, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(cv2.LUT(np.ascontiguousarray(picture), table[None]))

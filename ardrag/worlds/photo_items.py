@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -52,6 +51,8 @@ class Item:
 
     def draw(self, frame: int, window: tuple[slice, slice]) -> npt.NDArray[np.uint8]:
         """Premultiplied pixels of the item inside ``window``, bilinearly, uint8 ``[h, w, 4]``."""
+        import cv2
+
         rows, columns = window
         matrix = self.matrices[frame].astype(np.float64)
         matrix[:, 2] = pixel_offset(matrix[:, :2], matrix[:, 2] - (columns.start, rows.start))
@@ -64,6 +65,8 @@ def prepare(rgba: npt.NDArray[np.uint8], size: float, shadow: tuple[float, float
 
     ``shadow`` is the shadow's offset in pixels. A margin keeps the edges soft under rotation.
     """
+    import cv2
+
     scale = size / max(rgba.shape[:2])
     width, height = (max(round(extent * scale), 3) for extent in (rgba.shape[1], rgba.shape[0]))
     alpha = rgba[..., 3:].astype(np.float32) / 255
@@ -80,6 +83,8 @@ def prepare(rgba: npt.NDArray[np.uint8], size: float, shadow: tuple[float, float
 
 def ragged_piece(library: PhotoLibrary, entry: Entry, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """A piece of a photograph with an irregular outline, straight alpha, ``[96, 96, 4]``."""
+    import cv2
+
     side = 96
     window = int(rng.integers(side, min(entry.height, entry.width) + 1))
     top, left = (int(rng.integers(extent - window + 1)) for extent in (entry.height, entry.width))
@@ -95,6 +100,8 @@ def ragged_piece(library: PhotoLibrary, entry: Entry, rng: np.random.Generator) 
 
 def grab_place(rgba: npt.NDArray[np.uint8], rng: np.random.Generator) -> Float:
     """A well covered place of an item, more likely near its middle, ``[2]`` in its own pixels."""
+    import cv2
+
     solid = (rgba[..., 3] > 200).astype(np.uint8)
     inner = cv2.erode(solid, np.ones((5, 5), np.uint8))
     rows, columns = np.nonzero(inner if inner.any() else solid if solid.any() else np.ones_like(solid))

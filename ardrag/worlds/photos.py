@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -134,6 +133,8 @@ def render(
     background: npt.NDArray[np.uint8], items: tuple[Item, ...], num_frames: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Draw items (back to front) over a background uint8 ``[T or 1, H, W, 3]``: frames, owners, touched pixels."""
+    import cv2
+
     height, width = background.shape[1:3]
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     owner, touched = np.zeros((num_frames, height, width), np.uint8), np.zeros((height, width), bool)

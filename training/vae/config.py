@@ -38,6 +38,9 @@ class VAEConfig(HubConfig):
     ema_decay: float = field(default=0.995, metadata={"help": "Decay of the averaged weights."})
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the decoder only."})
     init_from: str = field(default="", metadata={"help": "Folder of a VAE to start from instead of random weights."})
+    inflate: bool = field(
+        default=False, metadata={"help": "init_from has only seen single frames: start with each frame on its own."}
+    )
     seed: int = field(default=0, metadata={"help": "Seed of data order, crops and noise."})
     log_every: int = field(default=20, metadata={"help": "Steps between log rows."})
     save_every: int = field(default=200, metadata={"help": "Steps between saved states and validations."})
