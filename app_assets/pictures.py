@@ -13,12 +13,13 @@ from typing import Any
 
 from PIL import Image
 
+from ardrag.home import ROOT
 from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import fit_image, open_image
 from pipelines.pipeline_ardrag import ARDragPipeline
 
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 MAX_UPLOAD = 20 << 20
 """Bytes of an uploaded picture."""
 MAX_PIXELS = 24 << 20

@@ -1,8 +1,8 @@
 """AR-Drag: drag a picture and it moves, one latent frame at a time.
 
-    from ardrag import ARDragPipeline, CausalWanTransformer, Tracks
+    from ardrag import ARDragPipeline, CausalWanTransformer, Tracks, bundled
 
-`pipelines/` lies beside this package, so run from the repository root.
+In a checkout `pipelines/` lies beside this package: run from its root, or install it (`pip install .`).
 
 Letters used for shapes everywhere:
     B  batch                C  channels             F  latent frames        H W  latent height, width
@@ -20,21 +20,20 @@ from ardrag.version import __version__
 
 
 if TYPE_CHECKING:
+    from ardrag.home import bundled as bundled
     from ardrag.tracks.tracks import Tracks as Tracks
     from ardrag.transformer import CausalWanTransformer as CausalWanTransformer
     from pipelines import ARDragPipeline as ARDragPipeline
 
-__all__ = ["ARDragPipeline", "CausalWanTransformer", "Tracks", "__version__"]
+__all__ = ["ARDragPipeline", "CausalWanTransformer", "Tracks", "__version__", "bundled"]
 
-_HOMES = {
-    "ARDragPipeline": "pipelines",
-    "CausalWanTransformer": "ardrag.transformer",
-    "Tracks": "ardrag.tracks.tracks",
-}
+_HOMES = {"CausalWanTransformer": "ardrag.transformer", "Tracks": "ardrag.tracks", "bundled": "ardrag.home"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import ardrag` costs nothing."""
+    if name == "ARDragPipeline":
+        return import_module("ardrag.home").import_part("pipelines").ARDragPipeline
     if name not in _HOMES:
         raise AttributeError(f"module 'ardrag' has no attribute {name!r}; it offers {', '.join(__all__)}")
     return getattr(import_module(_HOMES[name]), name)

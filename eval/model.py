@@ -10,8 +10,8 @@ from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
 
 
 BUNDLED_NAME = "checkpoints/ardrag-tiny"
-RESULTS = REPOSITORY / "docs" / "results"
-"""Where results that speak for the repository are kept."""
+RESULTS = (REPOSITORY if (REPOSITORY / "docs").is_dir() else Path()) / "docs" / "results"
+"""Where results that speak for the repository are kept; below the working folder where there is no checkout."""
 
 
 def load_pipeline(model: str, device: str = "cpu") -> ARDragPipeline:

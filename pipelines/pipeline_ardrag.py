@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ardrag.flow import FewStepScheduler
+from ardrag.home import ROOT
 from ardrag.streaming_vae import fold_causal_convs
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
@@ -46,7 +46,7 @@ from pipelines.session import LatentCallback, Session, SessionInputs
 logger = logging.getLogger(__name__)
 PAPER_BUCKETS = ((480, 368), (400, 400), (368, 480), (640, 368), (368, 640))
 StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
-BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "ardrag-tiny"
+BUNDLED_CHECKPOINT = ROOT / "checkpoints" / "ardrag-tiny"
 """The checkpoint that comes with the repository: the default of every front end."""
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
+from ardrag.home import ROOT, module_name
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-"""Root of the checkout that this file lies in."""
+
+REPOSITORY = ROOT
+"""Root of the checkout, or of the installed package."""
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -30,7 +32,7 @@ def run_record(module: str, arguments: Sequence[str] | None = None) -> dict[str,
     """
     given = sys.argv[1:] if arguments is None else arguments
     return {
-        "command": shlex.join(["python", "-m", module, *given]),
+        "command": shlex.join(["python", "-m", module_name(module), *given]),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **commit_state(REPOSITORY),
         "hardware": hardware(),
@@ -43,6 +45,8 @@ def commit_state(folder: Path) -> dict[str, Any]:
 
     Files below ``docs/`` do not count as changes: that is where results go.
     """
+    if not (folder / ".git").exists():  # an installed package, in somebody else's checkout perhaps
+        return {"commit": None, "dirty": None}
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", ".", ":!docs")
     return {"commit": commit or None, "dirty": None if changes is None else bool(changes)}

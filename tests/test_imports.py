@@ -20,14 +20,14 @@ MAY_IMPORT = {
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
 LEAVES = {"flow", "kv_cache", "tracks", "worlds"}
-CONTROLS = LEAVES | {"controls", "conditioning", "attention", "version"}
+CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home", "version"}
 INSIDE = {
     **dict.fromkeys(("flow", "kv_cache", "tracks"), set[str]()),
     "worlds": {"tracks"},
     **dict.fromkeys(("controls", "conditioning", "attention"), CONTROLS),
     "transformer": CONTROLS,
     "rollout": CONTROLS | {"transformer"},
-    "judges": LEAVES | {"version"},
+    "judges": LEAVES | {"home", "version"},
 }
 """Which parts of `ardrag`, files or folders, a part may import beside itself."""
 OLD_NAMES = {"sprite_aesthetic", "sprite_features"}

@@ -17,11 +17,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardrag.home import ROOT
 from ardrag.judges.rewards import mean_per_latent
 from ardrag.tracks.tracks import Tracks
 
 
-BUNDLED_SCORER = Path(__file__).resolve().parents[2] / "checkpoints" / "sprite-aesthetic"
+BUNDLED_SCORER = ROOT / "checkpoints" / "sprite-aesthetic"
 """The scorer that comes with the repository."""
 HIGHEST = 10.0
 

@@ -16,10 +16,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardrag.home import ROOT
 from ardrag.judges.sprite_aesthetic import halvings, with_detail
 
 
-BUNDLED_FEATURES = Path(__file__).resolve().parents[2] / "checkpoints" / "sprite-features"
+BUNDLED_FEATURES = ROOT / "checkpoints" / "sprite-features"
 """The network that comes with the repository."""
 
 

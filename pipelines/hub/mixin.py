@@ -144,7 +144,7 @@ class HubMixin:
     ) -> str:
         """Put code and card beside the weights and upload the folder."""
         try:  # by name: this file also runs where the package is not, and diffusers reports what such a file imports
-            repository = import_module("pipelines.hub.repository")
+            repository = import_module("ardrag.home").import_part("pipelines.hub.repository")
         except ImportError as error:
             raise ValueError("push_to_hub: needs the ardrag package itself; run where it can be imported") from error
         repository.complete_repository(folder, repo_id)

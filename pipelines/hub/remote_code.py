@@ -15,12 +15,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ardrag.home import PACKAGE, module_name
 from ardrag.version import __version__
 from pipelines.hub.client import PIPELINE_FILE, code_hash, stamp_line
 
 
-ROOT = Path(__file__).resolve().parents[2]
-ENTRY = "pipelines.pipeline_ardrag"
+ROOT = PACKAGE.parent
+ENTRY = module_name("pipelines.pipeline_ardrag")
 PACKAGES = ("ardrag", "pipelines")
 COMPONENTS = {
     "transformer": ("ardrag.transformer", "CausalWanTransformer"),
