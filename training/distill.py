@@ -31,10 +31,10 @@ from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.losses import dmd, gan
-from training.rollouts.conditions import blank_motion, clip_conditions
+from training.rollouts.conditions import BlankMotion, clip_conditions
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
 from training.run.config import config_lines, parse_config
-from training.run.data import LatentBatch, LatentPool, load_latents
+from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
 from training.run.hub import HubConfig, push_run, start_on_hub
 from training.run.optim import MuonAdamW, warmup_cosine
 from training.run.runtime import (
@@ -71,7 +71,7 @@ class DistillConfig(HubConfig):
     )
     ode_steps: int = field(default=0, metadata={"help": "First steps spent on causal ODE regression; 0 = none."})
     ode_solver_steps: int = field(default=12, metadata={"help": "Steps of the ODE that is regressed to."})
-    num_latents: int = field(default=9, metadata={"help": "Latent frames per clip."})
+    num_latents: int = field(default=9, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
     steps: int = field(default=600, metadata={"help": "Critic updates."})
     critic_updates: int = field(default=3, metadata={"help": "Critic updates per update of the student."})
     batch_size: int = field(default=4, metadata={"help": "Clips per step and process."})
@@ -156,10 +156,10 @@ class Cast:
     critic: gan.Critic
     start: CausalWanTransformer
     null_text: Tensor
-    null_motion: Tensor
+    blanks: BlankMotion
 
 
-def assemble(config: DistillConfig, device: torch.device, side: int) -> Cast:
+def assemble(config: DistillConfig, device: torch.device) -> Cast:
     """Load student and teacher, freeze what does not learn, build the critic from the teacher."""
     scheduler = FewStepScheduler(
         config.sigmas,
@@ -172,7 +172,6 @@ def assemble(config: DistillConfig, device: torch.device, side: int) -> Cast:
     teacher = ARDragPipeline.from_pretrained(config.teacher)
     if config.gradient_checkpointing:
         student.transformer.enable_gradient_checkpointing()
-    null_motion = blank_motion(student.vae, side, config.num_latents)
     for pipeline in (student, teacher):
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.image_encoder, pipeline.transformer):
             part.requires_grad_(False).eval()
@@ -181,7 +180,8 @@ def assemble(config: DistillConfig, device: torch.device, side: int) -> Cast:
     start = copy.deepcopy(student.transformer)
     student.transformer.requires_grad_(True)
     null_text = encode_text(teacher.tokenizer, teacher.text_encoder, [""])
-    return Cast(student, teacher, critic.to(device).requires_grad_(True), start, null_text, null_motion.to(device))
+    blanks = BlankMotion(student.vae)
+    return Cast(student, teacher, critic.to(device).requires_grad_(True), start, null_text, blanks)
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def student_loss(model: Any, cast: Cast, scene: Scene, config: DistillConfig) ->
         sigmas,
         scene.score_conditions,
         cast.null_text,
-        cast.null_motion,
+        cast.blanks(scene.batch).to(noisy),
         guidance,
     )
     fake = clean_from_velocity(noisy.detach(), velocity.detach(), level)
@@ -317,8 +317,11 @@ def main(config: DistillConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
-    pool = LatentPool(load_latents(config.data))
-    cast = assemble(config, accelerator.device, pool.reference.shape[1])
+    pool = LatentPool(load_latents(config.data), config.num_latents)
+    for length in {latents for latents, _, _ in pool.shapes}:
+        chunk_edges(length, config.chunk_frames, config.first_frame == "encode")
+    cast = assemble(config, accelerator.device)
+    require_fit(pool, cast.student)
     student, critic = Learner(cast.student.transformer), cast.critic
     student_optimizer = MuonAdamW(student.named_parameters(), config.muon_lr, config.adamw_lr)
     critic_optimizer = MuonAdamW(critic.named_parameters(), config.critic_muon_lr, config.critic_adamw_lr)
@@ -341,7 +344,7 @@ def main(config: DistillConfig) -> None:
         for part in range(config.gradient_accumulation_steps):
             rank = accelerator.process_index * config.gradient_accumulation_steps + part
             generator = step_generator(config.seed, step, rank)
-            batch = pool.draw(config.batch_size, generator, config.num_latents)
+            batch = pool.draw(config.batch_size, generator, shape_generator(config.seed, step, part))
             draws = draw_step(batch, config, generator).to(accelerator.device)
             scene = roll_out(cast, batch.to(accelerator.device), draws, config, exit_step, ode)
             with accelerator.accumulate(student, critic), accelerator.autocast():

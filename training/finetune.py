@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,11 +30,11 @@ from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.losses.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
-from training.rollouts.conditions import blank_motion, clip_conditions
+from training.rollouts.conditions import BlankMotion, clip_conditions
 from training.rollouts.self_rollout import self_rollout
 from training.run import tiny
 from training.run.config import config_lines, parse_config
-from training.run.data import LatentBatch, LatentPool, load_latents
+from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
 from training.run.hub import HubConfig, push_run, start_on_hub
 from training.run.optim import MuonAdamW, warmup_cosine
 from training.run.runtime import (
@@ -73,7 +74,7 @@ class FinetuneConfig(HubConfig):
         default=None,
         metadata={"help": "The data's tracks have colours of their own; default: as init_from, else not."},
     )
-    num_latents: int = field(default=5, metadata={"help": "Latent frames per clip."})
+    num_latents: int = field(default=5, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
     steps: int = field(default=2000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per update."})
@@ -90,7 +91,11 @@ class FinetuneConfig(HubConfig):
         default=0.85, metadata={"help": "Share of clips whose latent 0 is the reference."}
     )
     motion_emphasis: float = field(
-        default=3.0, metadata={"help": "Extra loss weight where something moves; 0 = Eq. 7."}
+        default=0.0, metadata={"help": "Extra loss weight where something moves; 0 = Eq. 7."}
+    )
+    train_encoders: bool | None = field(
+        default=None,
+        metadata={"help": "Train the text and image encoders too; default: those that began here, as small ones do."},
     )
     text_dropout: float = field(default=0.1, metadata={"help": "Share of clips without a caption."})
     motion_dropout: float = field(default=0.05, metadata={"help": "Share of clips without tracks."})
@@ -127,6 +132,13 @@ class ConditionedModel(nn.Module):
         self.transformer = pipeline.transformer
         self.text_encoder = pipeline.text_encoder
         self.image_encoder = pipeline.image_encoder
+
+    def train(self, mode: bool = True) -> ConditionedModel:
+        """As `torch.nn.Module.train`, but what is frozen stays as it answers at inference."""
+        super().train(mode)
+        for part in self.children():
+            part.train(mode and any(p.requires_grad for p in part.parameters()))
+        return self
 
     def forward(
         self, batch: LatentBatch, pipeline: ARDragPipeline, draws: StepDraws, config: FinetuneConfig
@@ -181,7 +193,7 @@ def draw_step(batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, gen
         sigmas=clamp_first_latent(sigmas, config.first_latent_given, generator),
         drop_text=torch.rand(count, generator=generator) < config.text_dropout,
         drop_motion=torch.rand(count, generator=generator) < config.motion_dropout,
-        no_motion=no_motion[:, :, :frames],
+        no_motion=no_motion,
         own_history=torch.rand(count, generator=generator) < config.own_history,
         rollout_seeds=torch.randint(2**62, (count,), generator=generator),
     )
@@ -210,9 +222,9 @@ def own_history(
     return clean.index_copy(0, rows, made.latents)
 
 
-def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
+def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
     """The pipeline to train, with the run's ``sink_frames`` and ``coloured_tracks`` where it has its own."""
-    pipeline = start_pipeline(config, captions, side)
+    pipeline = start_pipeline(config, captions, buckets)
     if config.sink_frames is not None:
         pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
     if config.coloured_tracks is not None:
@@ -220,8 +232,8 @@ def build_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
     return pipeline
 
 
-def start_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> ARDragPipeline:
-    """The pipeline in ``init_from`` (with ``vae``, if given), or a new tiny one around ``vae``."""
+def start_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
+    """The pipeline in ``init_from`` (with ``vae``, if given), or a new tiny one around ``vae`` for ``buckets``."""
     scheduler = FewStepScheduler(
         sigmas=config.sigmas or None,
         num_inference_steps=len(config.sigmas) - 1 if config.sigmas else config.num_inference_steps,
@@ -233,7 +245,7 @@ def start_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
         return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
     vae = AutoencoderKLWan.from_pretrained(config.vae)
     tokenizer = tiny.train_tokenizer(captions)
-    image_encoder, image_processor = tiny.build_image_encoder(side)
+    image_encoder, image_processor = tiny.build_image_encoder(min(buckets[0]))
     return ARDragPipeline(
         transformer=tiny.build_transformer(vae, config.num_layers, config.num_heads, config.head_dim, config.ffn_dim),
         vae=vae,
@@ -242,7 +254,7 @@ def start_pipeline(config: FinetuneConfig, captions: list[str], side: int) -> AR
         image_encoder=image_encoder,
         image_processor=image_processor,
         scheduler=scheduler,
-        buckets=[[side, side]],
+        buckets=buckets,
     )
 
 
@@ -263,9 +275,11 @@ def export(
 
 
 def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> ConditionedModel:
-    """Freeze the VAE, set up LoRA or full training."""
-    pipeline.vae.requires_grad_(False)
-    pipeline.vae.eval()
+    """Freeze the VAE, and the encoders unless they are trained, set up LoRA or full training."""
+    train_encoders = tiny.began_here(pipeline) if config.train_encoders is None else config.train_encoders
+    for part in (pipeline.vae, *(() if train_encoders else (pipeline.text_encoder, pipeline.image_encoder))):
+        if part is not None:
+            part.requires_grad_(False).eval()
     model = ConditionedModel(pipeline)
     if config.gradient_checkpointing:
         pipeline.transformer.enable_gradient_checkpointing()
@@ -291,10 +305,10 @@ def main(config: FinetuneConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
-    pool = LatentPool(load_latents(config.data))
-    side = pool.reference.shape[1]
-    pipeline = build_pipeline(config, pool.captions, side)
-    no_motion = blank_motion(pipeline.vae, side, config.num_latents)
+    pool = LatentPool(load_latents(config.data), config.num_latents)
+    pipeline = build_pipeline(config, pool.captions(), pool.buckets)
+    require_fit(pool, pipeline)
+    blanks = BlankMotion(pipeline.vae)
     pipeline.to(accelerator.device)
     model = prepare_model(pipeline, config)
     optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
@@ -310,8 +324,8 @@ def main(config: FinetuneConfig) -> None:
         for part in range(config.gradient_accumulation_steps):
             rank = accelerator.process_index * config.gradient_accumulation_steps + part
             generator = step_generator(config.seed, step, rank)
-            batch = pool.draw(config.batch_size, generator, config.num_latents)
-            draws = draw_step(batch, no_motion, config, generator).to(accelerator.device)
+            batch = pool.draw(config.batch_size, generator, shape_generator(config.seed, step, part))
+            draws = draw_step(batch, blanks(batch), config, generator).to(accelerator.device)
             batch = batch.to(accelerator.device)
             with accelerator.accumulate(prepared):
                 loss, metrics = prepared(batch, pipeline, draws, config)

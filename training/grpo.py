@@ -44,6 +44,7 @@ from training.rollouts.prompts import DrawPrompt, load_prompts
 from training.rollouts.reward_runner import build_rewards, score_all
 from training.rollouts.self_rollout import replay_velocity
 from training.run.config import config_lines, parse_config
+from training.run.data import shape_generator
 from training.run.grpo_config import GrpoConfig
 from training.run.hub import push_run, start_on_hub
 from training.run.runtime import (
@@ -132,8 +133,10 @@ def gather(
     """A group for each of ``seeds``, rolled out and judged, and the means of their metrics."""
     groups: list[Judged] = []
     found = []
+    parts = config.gradient_accumulation_steps
     for seed in seeds:
-        group = collect(pipeline, draw(step_generator(*seed)), config, seed)
+        prompt = draw(step_generator(*seed), shape_generator(config.seed, seed[1], seed[2] % parts))
+        group = collect(pipeline, prompt, config, seed)
         advantages, mask, metrics = judge(*judges, group, config, seed)
         device = group.rollout.latents.device
         groups.append((group, advantages.to(device), mask.to(device)))
@@ -260,9 +263,8 @@ def main(config: GrpoConfig) -> None:
     start_on_hub(config, accelerator, folder)
     pipeline = ARDragPipeline.from_pretrained(config.init_from).to(accelerator.device)
     reference = prepare_policy(pipeline, config)
-    height, width = pipeline.config.buckets[0]
     frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
-    draw = load_prompts(config.prompts, frames, height, width)
+    draw = load_prompts(config.prompts, frames, pipeline.config.buckets)
     files = config.tracker_checkpoint, config.aesthetic_head
     judges = build_rewards(config.rewards, config.tracker, *files, config.reward_device, config.reward_processes)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]

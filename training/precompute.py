@@ -1,28 +1,34 @@
-"""Encode clips once: video latents, heat-map latents, caption and reference picture, as a `datasets` dataset on disk.
+"""Encode clips once: video latents, motion latents, tracks and reference picture, as a `datasets` dataset on disk.
 
     python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --num_clips 1500 --num_frames 17
 
-Several processes share the work with ``--start``; training takes several folders. With ``--categories occluded`` a
-folder holds the clips of the range that are hard in that way; given to training beside the others, they are drawn more
-often.
+Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes several
+folders, of any size and length. With ``--categories occluded`` a folder holds the clips of the range that are hard in
+that way; given to training beside the others, they are drawn more often.
 """
 
 from __future__ import annotations
 
 import tempfile
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from datasets import Array3D, Array4D, Dataset, Features, Value
+from datasets import Dataset
+from datasets.exceptions import DatasetGenerationError
 from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
+from ardrag.tracks.tracks import TrackArrays, Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.sprites import SpriteClip, make_clip
+from training.run.clips import FEATURES, pack_clip
 from training.run.config import parse_config
 
 
@@ -40,21 +46,44 @@ class PrecomputeConfig:
         metadata={"help": "Keep clips with one of these names (occluded, fast, ...); empty: all."},
     )
     num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
+    height: int = field(default=128, metadata={"help": "Pixels of Sprite World's pictures."})
+    width: int = field(default=128, metadata={"help": "Pixels of Sprite World's pictures."})
     coloured_tracks: bool = field(
         default=False,
         metadata={"help": "Each track's heat in a colour of its own, as the pipeline's coloured_tracks."},
     )
+    touch_force: float = field(
+        default=1.0,
+        metadata={
+            "help": "Weakest touch (B.1): the force of a track changes smoothly between it and 1; 1 = always 1."
+        },
+    )
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
 
+    def __post_init__(self) -> None:
+        if not 0 < self.touch_force <= 1:
+            raise ValueError(f"touch_force: {self.touch_force} must be above 0 and at most 1, full force")
 
-def chosen_clips(config: PrecomputeConfig) -> Iterator[SpriteClip]:
-    """The clips of the range that have one of the categories."""
+
+class RawClip(NamedTuple):
+    """A clip before it is encoded: ``frames`` uint8 ``[T, H, W, 3]`` with their tracks."""
+
+    name: str
+    source: str
+    caption: str
+    frames: npt.NDArray[np.uint8]
+    tracks: Tracks
+    fps: float
+
+
+def chosen_clips(config: PrecomputeConfig) -> Iterator[tuple[int, SpriteClip]]:
+    """The clips of the range that have one of the categories, with their numbers."""
     wanted, found = set(config.categories), False
     for index in tqdm(range(config.start, config.start + config.num_clips), desc="encode", mininterval=10):
-        clip = make_clip(config.split, index, config.num_frames)
+        clip = make_clip(config.split, index, config.num_frames, config.height, config.width)
         if not wanted or wanted.intersection(clip.categories):
             found = True
-            yield clip
+            yield index, clip
     if not found:
         last = config.start + config.num_clips - 1
         raise ValueError(
@@ -63,39 +92,64 @@ def chosen_clips(config: PrecomputeConfig) -> Iterator[SpriteClip]:
         )
 
 
+def sprite_clips(config: PrecomputeConfig) -> Iterator[RawClip]:
+    """Clips of Sprite World."""
+    for index, clip in chosen_clips(config):
+        tracks = clip_tracks(clip)
+        yield RawClip(f"{config.split}-{index}", "Sprite World", clip.caption, clip.frames, tracks, tracks.fps)
+
+
+def touched(clip: RawClip, weakest: float) -> RawClip:
+    """``clip`` with a force that changes smoothly between ``weakest`` and 1, a function of its name."""
+    if weakest == 1:
+        return clip
+    xy, visible, force = clip.tracks.to_array()
+    rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
+    times, knots = np.linspace(0, 3, len(xy)), np.arange(4)
+    profiles = [np.interp(times, knots, rng.uniform(weakest, 1, 4)) for _ in range(xy.shape[1])]
+    pressed = force * np.array(profiles).reshape(xy.shape[1], len(xy)).T
+    return clip._replace(tracks=Tracks.from_array(xy, visible, pressed.astype(np.float32), fps=clip.fps))
+
+
+def batches(clips: Iterator[RawClip], size: int) -> Iterator[list[RawClip]]:
+    """Batches of clips of one shape each."""
+    waiting: dict[tuple[int, ...], list[RawClip]] = defaultdict(list)
+    for clip in clips:
+        same = waiting[clip.frames.shape]
+        same.append(clip)
+        if len(same) == size:
+            yield waiting.pop(clip.frames.shape)
+    yield from waiting.values()
+
+
 @torch.no_grad()
 def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
-    chosen = chosen_clips(config)
-    while clips := list(islice(chosen, config.batch_size)):
-        height, width = clips[0].frames.shape[1:3]
-        video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in clips]).float() / 127.5 - 1
-        tracks = [clip_tracks(clip) for clip in clips]
-        heat = torch.stack([t.control_video(height, width, coloured=config.coloured_tracks) for t in tracks])
-        latents, motion = vae.encode(torch.cat([video, heat])).chunk(2)
-        for i, clip in enumerate(clips):
-            yield {
-                "latents": latents[i].numpy(),
-                "motion": motion[i].numpy(),
-                "reference": clip.frames[0],
-                "caption": clip.caption,
-            }
+    clips = (touched(clip, config.touch_force) for clip in sprite_clips(config))
+    for batch in batches(clips, config.batch_size):
+        height, width = batch[0].frames.shape[1:3]
+        video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
+        heat = [clip.tracks.control_video(height, width, coloured=config.coloured_tracks) for clip in batch]
+        latents, motion = vae.encode(torch.cat([video, torch.stack(heat)])).chunk(2)
+        for i, clip in enumerate(batch):
+            arrays: TrackArrays = clip.tracks.to_array()
+            told = clip.name, clip.source, clip.caption, clip.frames[0], arrays, clip.fps
+            yield pack_clip(*told, latents[i], motion[i])
 
 
 def main(config: PrecomputeConfig) -> None:
     """Encode and save."""
-    shape = next(encode_rows(replace(config, batch_size=1)))
-    latent = Array4D(shape["latents"].shape, "float32")
-    picture = Array3D(shape["reference"].shape, "uint8")
-    features = Features({"latents": latent, "motion": latent, "reference": picture, "caption": Value("string")})
     # In a cache of its own: `datasets` knows a generator by its arguments and would give back the latents of a VAE
     # that lay in the same folder before.
     with tempfile.TemporaryDirectory() as cache:
-        dataset = Dataset.from_generator(
-            encode_rows, features=features, gen_kwargs={"config": config}, cache_dir=cache
-        )
-        dataset.save_to_disk(config.output_dir)
+        options: dict[str, Any] = {"gen_kwargs": {"config": config}, "cache_dir": cache, "writer_batch_size": 32}
+        try:
+            Dataset.from_generator(encode_rows, features=FEATURES, **options).save_to_disk(config.output_dir)
+        except DatasetGenerationError as error:
+            if isinstance(error.__cause__, ValueError):  # what the user can cause, in its own words
+                raise error.__cause__ from None
+            raise
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import torch
 from datasets import Dataset
 
 from ardrag.conditioning import Conditions, image_slot
+from ardrag.tracks.tracks import TrackArrays
 from ardrag.transformer import CausalWanTransformer
+from training.run.clips import FEATURES, pack_clip
 
 
 CHANNELS, SIDE = 4, 4
@@ -40,20 +42,37 @@ def make_conditions():
     return build_conditions
 
 
+def random_clips(count, num_latents=4, height=32, width=32, channels=4, seed=0):
+    """Encoded clips of noise with one or two tracks, as `training.precompute` writes them."""
+    rng, ways = np.random.default_rng(seed), ("up", "down", "left", "right", "around", "away")
+    frames, rows = 4 * num_latents - 3, []
+    for i in range(count):
+        xy = rng.uniform(0, 1, (frames, 1 + i % 2, 2)).astype(np.float32)
+        tracks = TrackArrays(xy, rng.random(xy.shape[:2]) < 0.8, rng.random(xy.shape[:2]).astype(np.float32))
+        latents, motion = torch.from_numpy(
+            rng.normal(size=(2, channels, num_latents, height // 8, width // 8)).astype(np.float32)
+        )
+        picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        caption = f"a star moves {ways[i % 6]}"
+        rows.append(
+            pack_clip(f"{num_latents}x{height}x{width}-{i}", "noise", caption, picture, tracks, 16.0, latents, motion)
+        )
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+@pytest.fixture(scope="session")
+def make_clips():
+    return random_clips
+
+
 @pytest.fixture(scope="session")
 def run_inputs(pipeline, tmp_path_factory):
     """A folder with what the stages start from: a VAE, a pipeline, and precomputed latents of six random clips."""
     folder = tmp_path_factory.mktemp("inputs")
     pipeline.vae.save_pretrained(folder / "vae")
     pipeline.save_pretrained(folder / "pipeline")
-    generator = np.random.default_rng(0)
-    rows = {
-        "latents": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
-        "motion": generator.normal(size=(6, 4, 4, 4, 4)).astype(np.float32).tolist(),
-        "reference": generator.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8).tolist(),
-        "caption": [f"a star moves {way}" for way in ("up", "down", "left", "right", "around", "away")],
-    }
-    Dataset.from_dict(rows).save_to_disk(folder / "latents")
+    random_clips(6).save_to_disk(folder / "latents")
+    random_clips(3, 3, 32, 48, seed=1).save_to_disk(folder / "wide")
     return folder
 
 

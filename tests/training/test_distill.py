@@ -16,7 +16,7 @@ from pipelines import ARDragPipeline
 from training import distill
 from training.distill import DistillConfig, assemble, draw_exit_step, draw_step, main, roll_out, solver_sigmas
 from training.run.config import config_lines
-from training.run.data import LatentPool, load_latents
+from training.run.data import LatentPool, load_latents, shape_generator
 from training.run.runtime import Learner, RunLog, step_generator
 
 
@@ -49,9 +49,10 @@ def same(a, b):
 
 
 def scene_of(config, step=0, ode=False):
-    cast = assemble(config, torch.device("cpu"), 32)
+    cast = assemble(config, torch.device("cpu"))
     generator = step_generator(config.seed, step)
-    batch = LatentPool(load_latents(config.data)).draw(config.batch_size, generator, config.num_latents)
+    pool = LatentPool(load_latents(config.data), config.num_latents)
+    batch = pool.draw(config.batch_size, generator, shape_generator(config.seed, step))
     draws = draw_step(batch, config, generator)
     return cast, roll_out(cast, batch, draws, config, draw_exit_step(config, step), ode)
 
@@ -121,6 +122,7 @@ VARIANTS = {
     "ode start, accumulated": {"ode_steps": 1, "ode_solver_steps": 4, "gradient_accumulation_steps": 2},
     "self forcing": {"cache_update": "collapse", "chunk_frames": 3},
     "generated first frame": {"first_frame": "generate", "eta": 0.5, "gradient_checkpointing": True},
+    "mixed shapes": {"gradient_accumulation_steps": 2},
 }
 
 
@@ -131,7 +133,9 @@ VARIANTS = {
         for name, changes in VARIANTS.items()
     ],
 )
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, run_inputs, monkeypatch, interrupt_at, changes):
+    if changes == VARIANTS["mixed shapes"]:
+        changes = {**changes, "data": [str(run_inputs / name) for name in ("latents", "wide")]}
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
     with monkeypatch.context() as patch:
@@ -194,6 +198,12 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path):
     for file in ("state/model.safetensors", "state/model_1.safetensors"):
         for name, value in weights_of(one, file).items():
             torch.testing.assert_close(weights_of(two, file)[name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_every_length_is_whole_chunks(configure, run_inputs):
+    config = configure(chunk_frames=3, data=[str(run_inputs / name) for name in ("latents", "wide")])
+    with pytest.raises(ValueError, match="num_latents: 3 is not 1 given and whole chunks of 3"):
+        main(config)
 
 
 @pytest.mark.parametrize(

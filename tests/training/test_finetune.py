@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions
 from pipelines import ARDragPipeline
 from training import finetune
-from training.finetune import FinetuneConfig, draw_step, main
+from training.finetune import FinetuneConfig, draw_step, main, prepare_model
 from training.rollouts.conditions import blank_motion
+from training.run import tiny
 from training.run.runtime import RunLog
 
 
@@ -41,6 +43,13 @@ def same(a, b):
 
 
 OWN = {"causal": True, "own_history": 0.7, "sigmas": [1.0, 0.5, 0.0], "first_latent_given": 1.0}
+MIXED = {"num_latents": 4, "gradient_accumulation_steps": 2, "motion_dropout": 0.5}
+
+
+@pytest.fixture
+def mixed(run_inputs):
+    """Two folders: square clips of four latents, wide ones of three."""
+    return {"data": [str(run_inputs / "latents"), str(run_inputs / "wide")]}
 
 
 @pytest.mark.parametrize(
@@ -49,9 +58,11 @@ OWN = {"causal": True, "own_history": 0.7, "sigmas": [1.0, 0.5, 0.0], "first_lat
         pytest.param({}, id="bidi", marks=pytest.mark.slow),
         pytest.param({"causal": True, "gradient_accumulation_steps": 2}, id="causal", marks=pytest.mark.slow),
         pytest.param(OWN, id="own history"),
+        pytest.param({**OWN, **MIXED}, id="mixed shapes", marks=pytest.mark.slow),
     ],
 )
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, mixed, monkeypatch, interrupt_at, changes):
+    changes = changes | (mixed if "gradient_accumulation_steps" in changes and "own_history" in changes else {})
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
     with monkeypatch.context() as patch:
@@ -147,7 +158,7 @@ def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
 def test_dropouts(configure, pipeline):
     batch = finetune.LatentBatch(*torch.randn(2, 2000, 4, 3, 1, 1), torch.zeros(2000, 8, 8, 3), [""] * 2000)
     config = configure(text_dropout=0.3, motion_dropout=0.1, first_latent_given=0.5)
-    draws = draw_step(batch, torch.zeros(1, 4, 5, 1, 1), config, torch.Generator().manual_seed(0))
+    draws = draw_step(batch, torch.zeros(1, 4, 3, 1, 1), config, torch.Generator().manual_seed(0))
     assert draws.drop_text.float().mean().item() == pytest.approx(0.3, abs=0.04)
     assert draws.drop_motion.float().mean().item() == pytest.approx(0.1, abs=0.03)
     assert (draws.sigmas[:, 0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.04)
@@ -195,6 +206,54 @@ def test_sink_and_coloured_tracks_are_of_the_run_or_of_the_model_it_starts_from(
         configure(sink_frames=-1)
 
 
+def test_mixed_shapes_train_and_the_pipeline_generates_at_each(configure, mixed, monkeypatch):
+    seen, step = [], finetune.draw_step
+    monkeypatch.setattr(finetune, "draw_step", lambda batch, *rest: seen.append(batch) or step(batch, *rest))
+    config = configure(**mixed, **MIXED)
+    main(config)
+    shapes = {(*batch.latents.shape[2:], *batch.reference.shape[1:3]) for batch in seen}
+    assert shapes == {(4, 4, 4, 32, 32), (3, 4, 6, 32, 48)}
+    loaded = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
+    assert loaded.config.buckets == [[32, 32], [32, 48]]
+    for size, made in (((32, 32), (32, 32)), ((90, 50), (32, 48))):
+        frames = loaded(Image.new("RGB", size), num_frames=5, output_type="np").frames[0]
+        assert frames.shape == (5, *made, 3)
+
+
+def test_longer_than_the_data_is_refused(configure):
+    with pytest.raises(ValueError, match="num_latents: 5 is longer than the data, whose clips have at most 4; use 4"):
+        main(configure(num_latents=5))
+
+
+def test_another_vae_s_latents_are_refused(configure, make_clips, tmp_path):
+    make_clips(2, channels=6).save_to_disk(tmp_path / "other")
+    with pytest.raises(ValueError, match="data: its latents have 6 channels, those of the model's VAE 4"):
+        main(configure(data=[str(tmp_path / "other")]))
+
+
+def test_encoders_are_trained_where_they_began_here_or_by_the_flag(configure, run_inputs, pipeline, monkeypatch):
+    def trained(**changes):
+        config = configure(init_from=str(run_inputs / "pipeline"), steps=1, **changes)
+        model = prepare_model(ARDragPipeline.from_pretrained(config.init_from), config)
+        model.eval()
+        parts = model.train().text_encoder, model.image_encoder
+        assert all(part.training == part.get_input_embeddings().weight.requires_grad for part in parts[:1])
+        return [any(p.requires_grad for p in part.parameters()) for part in parts]
+
+    assert trained() == [True, True] and trained(train_encoders=False) == [False, False]
+    monkeypatch.setattr(tiny, "TEXT_WIDTH", 4096)
+    assert trained() == [False, False] and trained(train_encoders=True) == [True, True]
+
+
+def test_frozen_encoders_stay_as_they_were(configure, run_inputs, pipeline):
+    config = configure(init_from=str(run_inputs / "pipeline"), steps=2, train_encoders=False)
+    main(config)
+    kept = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
+    for name in ("text_encoder", "image_encoder"):
+        assert same(getattr(kept, name).state_dict(), getattr(pipeline, name).state_dict())
+    assert not same(kept.transformer.state_dict(), pipeline.transformer.state_dict())
+
+
 def test_only_a_causal_model_has_a_history(configure):
     with pytest.raises(ValueError, match="own_history: only a causal model"):
         configure(own_history=0.5)
@@ -202,7 +261,7 @@ def test_only_a_causal_model_has_a_history(configure):
 
 def test_blank_motion_is_what_a_session_sees_without_tracks(pipeline, picture):
     """Untracked clips in training and at inference are the same to the transformer."""
-    blank = blank_motion(pipeline.vae, 32, 3)
+    blank = blank_motion(pipeline.vae, 32, 32, 3)
     session, seen = pipeline.start_session(picture), []
     conditions = session._conditions
     session._conditions = lambda *arguments: seen.append(conditions(*arguments)) or seen[-1]

@@ -35,7 +35,23 @@ def clip_conditions(
 
 
 @torch.no_grad()
-def blank_motion(vae: AutoencoderKLWan, side: int, num_latents: int) -> Tensor:
-    """Motion latents of a clip without any track, ``[1, C, F, H, W]``."""
+def blank_motion(vae: AutoencoderKLWan, height: int, width: int, num_latents: int) -> Tensor:
+    """Motion latents of a clip without any track, ``[1, C, F, H, W]``; ``height`` and ``width`` in pixels."""
     frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
-    return StreamingVAE(vae).encode(torch.full((1, 3, frames, side, side), -1.0, device=vae.device)).cpu()
+    return StreamingVAE(vae).encode(torch.full((1, 3, frames, height, width), -1.0, device=vae.device)).cpu()
+
+
+class BlankMotion:
+    """Motion latents of clips without any track, for batches of any shape; each shape is encoded once."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        self._vae = vae
+        self._known: dict[tuple[int, int, int], Tensor] = {}
+
+    def __call__(self, batch: LatentBatch) -> Tensor:
+        """``[1, C, F, H, W]`` in the shape of ``batch``, on the CPU."""
+        height, width = batch.reference.shape[1:3]
+        shape = height, width, batch.latents.shape[2]
+        if shape not in self._known:
+            self._known[shape] = blank_motion(self._vae, *shape)
+        return self._known[shape]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from datasets import Dataset
 
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.sprites import make_clip
-from training.run.data import open_rows
+from training.run.clips import SCHEMA, unpack_tracks
+from training.run.data import choose, open_rows
 
 
 class Prompt(NamedTuple):
@@ -23,34 +25,65 @@ class Prompt(NamedTuple):
     tracks: Tracks
 
 
-DrawPrompt = Callable[[torch.Generator], Prompt]
+DrawPrompt = Callable[[torch.Generator, torch.Generator], Prompt]
+"""Called with a generator of its own, and with one that chooses the picture's size (see `shape_generator`)."""
 
 
-def load_prompts(source: str, num_frames: int, height: int, width: int) -> DrawPrompt:
+def load_prompts(source: str, num_frames: int, buckets: Sequence[Sequence[int]]) -> DrawPrompt:
     """A function that draws prompts.
 
     Args:
         source: ``"sprites"`` for the training split of Sprite World (as many as anyone could want), or a folder or Hub
-            name of a dataset with columns ``image``, ``caption`` and ``tracks`` (``ardrag.tracks/v1`` JSON).
-        num_frames, height, width: length and size of the clips.
+            name of encoded clips (``ardrag.clips/v1``), or of a dataset with columns ``image``, ``caption`` and
+            ``tracks`` (``ardrag.tracks/v1`` JSON).
+        num_frames: length of the clips.
+        buckets: picture sizes ``(height, width)`` of Sprite World's clips.
 
     Raises:
-        ValueError: if the dataset lacks a column.
+        ValueError: if the dataset lacks a column, or its clips are shorter than ``num_frames``.
     """
     if source == "sprites":
 
-        def draw_sprites(generator: torch.Generator) -> Prompt:
+        def draw_sprites(generator: torch.Generator, shape: torch.Generator) -> Prompt:
+            height, width = buckets[choose([1] * len(buckets), shape)]
             clip = make_clip("train", int(torch.randint(2**31, (), generator=generator)), num_frames, height, width)
             return Prompt(clip.frames[0], clip.caption, clip_tracks(clip))
 
         return draw_sprites
     rows = open_rows(source, "prompts")
+    return clip_prompts(rows, source, num_frames) if "schema" in rows.column_names else drawn_prompts(rows, source)
+
+
+def drawn_prompts(rows: Dataset, source: str) -> DrawPrompt:
+    """Prompts whose tracks somebody drew."""
     missing = {"image", "caption", "tracks"} - set(rows.column_names)
     if missing:
         raise ValueError(f"prompts: {source} lacks column(s) {', '.join(sorted(missing))}")
 
-    def draw_row(generator: torch.Generator) -> Prompt:
+    def draw_row(generator: torch.Generator, shape: torch.Generator) -> Prompt:
         row = rows[int(torch.randint(len(rows), (), generator=generator))]
         return Prompt(np.asarray(row["image"], np.uint8), row["caption"], Tracks.from_json(row["tracks"]))
 
     return draw_row
+
+
+def clip_prompts(rows: Dataset, source: str, num_frames: int) -> DrawPrompt:
+    """Prompts from encoded clips: their first picture, and the first ``num_frames`` frames of their tracks."""
+    columns: Any = rows.select_columns(["frames", "height", "width"]).with_format("numpy")[:]
+    long_enough = np.flatnonzero(columns["frames"] >= num_frames)
+    if not len(long_enough):
+        raise ValueError(
+            f"num_latents: clips of {num_frames} frames are longer than all of {source} ({SCHEMA}), which have at "
+            f"most {columns['frames'].max()}"
+        )
+    sizes = np.stack([columns["height"], columns["width"]], axis=1)[long_enough]
+    found, kind = np.unique(sizes, axis=0, return_inverse=True)
+    groups = [long_enough[kind.ravel() == k] for k in range(len(found))]
+
+    def draw_clip(generator: torch.Generator, shape: torch.Generator) -> Prompt:
+        group = groups[choose([len(one) for one in groups], shape)]
+        row = rows[int(group[int(torch.randint(len(group), (), generator=generator))])]
+        arrays = (part[:num_frames] for part in unpack_tracks(row))
+        return Prompt(np.array(row["reference"]), row["caption"], Tracks.from_array(*arrays))
+
+    return draw_clip

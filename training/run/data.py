@@ -1,31 +1,46 @@
-"""Precomputed latents in memory and batches of them that depend on the seed and the step alone."""
+"""Precomputed clips of any size and length, read from memory-mapped files, and batches of one shape.
+
+A batch is a function of (seed, step, rank): nothing is kept between steps, so a resumed run draws what the
+uninterrupted one would. Its shape (picture size and length) is a function of (seed, step) alone: all ranks work on the
+same one. Only the shapes of the clips are in memory; the rest is read when it is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
+from ardrag.rollout import seeded_generator
+from ardrag.tracks.tracks import TrackArrays
+from pipelines import ARDragPipeline
 from pipelines.hub.client import clear_errors
+from training.run.clips import FEATURES, SCHEMA, unpack_half, unpack_tracks
 
 
 @dataclass
 class LatentBatch:
-    """Encoded clips: ``latents`` and ``motion`` ``[B, C, F, H, W]``, ``reference`` uint8 ``[B, H, W, 3]``."""
+    """Encoded clips: ``latents`` and ``motion`` ``[B, C, F, H, W]``, ``reference`` uint8 ``[B, H, W, 3]``.
+
+    ``tracks`` are those of the pixel frames that the ``F`` latents decode to.
+    """
 
     latents: Tensor
     motion: Tensor
     reference: Tensor
     captions: list[str]
+    tracks: list[TrackArrays] = field(default_factory=list)
 
     def to(self, device: torch.device) -> LatentBatch:
         """The same batch with its latents on ``device``; the pictures stay, their processor works on the CPU."""
-        return LatentBatch(self.latents.to(device), self.motion.to(device), self.reference, self.captions)
+        return replace(self, latents=self.latents.to(device), motion=self.motion.to(device))
 
 
 def open_rows(source: str, field: str) -> Dataset:
@@ -48,31 +63,101 @@ def load_latents(sources: Sequence[str]) -> Dataset:
         raise ValueError("data: no folder given; write one with python -m training.precompute")
     parts = [open_rows(name, "data") for name in sources]
     for name, part in zip(sources, parts, strict=True):
-        missing = {"latents", "motion", "reference", "caption"} - set(part.column_names)
+        missing = set(FEATURES) - set(part.column_names)
         if missing:
-            raise ValueError(f"data: {name} lacks column(s) {', '.join(sorted(missing))}; run training.precompute")
+            raise ValueError(
+                f"data: {name} lacks column(s) {', '.join(sorted(missing))} of {SCHEMA}; "
+                "write it anew with python -m training.precompute"
+            )
     return concatenate_datasets(parts)
 
 
-class LatentPool(TorchDataset[LatentBatch]):
-    """All clips of a dataset in memory, half precision for the latents."""
+def shape_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
+    """The generator that chooses the shape of a batch, alike on all ranks."""
+    return seeded_generator(seed, step, part, 1)
 
-    def __init__(self, dataset: Dataset) -> None:
-        columns = dataset.with_format("torch")
-        self.captions: list[str] = list(dataset["caption"])
-        self.latents = torch.stack([row["latents"].half() for row in columns])
-        self.motion = torch.stack([row["motion"].half() for row in columns])
-        self.reference = torch.stack([row["reference"].to(torch.uint8) for row in columns])
+
+def choose(sizes: Sequence[int], generator: torch.Generator) -> int:
+    """One of several groups, as often as it has members."""
+    if len(sizes) == 1:
+        return 0
+    return int(torch.multinomial(torch.tensor(sizes, dtype=torch.float64), 1, generator=generator))
+
+
+class LatentPool:
+    """The clips of a dataset, by shape; each is cut to its first ``num_latents`` latents.
+
+    Raises:
+        ValueError: if ``num_latents`` is longer than every clip, or the clips were encoded by different VAEs.
+    """
+
+    def __init__(self, dataset: Dataset, num_latents: int) -> None:
+        self.rows = dataset.with_format(None)
+        columns = dataset.select_columns(["latent_shape", "height", "width"]).with_format("numpy")[:]
+        channels, length, *_ = shapes = np.stack(columns["latent_shape"]).T
+        if length.max() < num_latents:
+            raise ValueError(
+                f"num_latents: {num_latents} is longer than the data, whose clips have at most {length.max()}; use "
+                f"{length.max()}, or give training.precompute more frames"
+            )
+        if len(set(channels.tolist())) > 1:
+            raise ValueError(
+                f"data: latents have {' and '.join(map(str, sorted(set(channels.tolist()))))} channels; encode all "
+                "clips with one VAE"
+            )
+        self.channels = int(channels[0])
+        kinds = np.stack([np.minimum(length, num_latents), columns["height"], columns["width"]], axis=1)
+        found, kind = np.unique(kinds, axis=0, return_inverse=True)
+        self.shapes: list[tuple[int, int, int]] = [tuple(shape) for shape in found.tolist()]
+        """(latents, height, width in pixels) of each group."""
+        self.groups: list[npt.NDArray[np.intp]] = [np.flatnonzero(kind.ravel() == k) for k in range(len(found))]
+        assert shapes.shape == (4, len(dataset)), "latents are [C, F, H, W]"
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.rows)
 
-    def draw(self, count: int, generator: torch.Generator, num_latents: int | None = None) -> LatentBatch:
-        """``count`` random clips, cut to their first ``num_latents`` latent frames."""
-        index = torch.randint(len(self), (count,), generator=generator)
-        return LatentBatch(
-            self.latents[index, :, :num_latents].float(),
-            self.motion[index, :, :num_latents].float(),
-            self.reference[index],
-            [self.captions[i] for i in index.tolist()],
+    @property
+    def buckets(self) -> list[list[int]]:
+        """Picture sizes ``[height, width]``, the one with most clips first."""
+        count: dict[tuple[int, int], int] = {}
+        for (_, height, width), group in zip(self.shapes, self.groups, strict=True):
+            count[height, width] = count.get((height, width), 0) + len(group)
+        return [list(size) for size in sorted(count, key=lambda size: -count[size])]
+
+    def captions(self) -> Iterator[str]:
+        """The caption of every clip, read as they are asked for."""
+        return (row["caption"] for row in self.rows.select_columns(["caption"]))
+
+    def draw(self, count: int, generator: torch.Generator, shape: torch.Generator) -> LatentBatch:
+        """``count`` random clips; ``shape`` chooses their shape (see `shape_generator`), ``generator`` the clips."""
+        kind = choose([len(group) for group in self.groups], shape)
+        index = torch.randint(len(self.groups[kind]), (count,), generator=generator)
+        rows = [self.rows[int(place)] for place in self.groups[kind][index.numpy()]]
+        return read_batch(rows, self.shapes[kind][0])
+
+
+def require_fit(pool: LatentPool, pipeline: ARDragPipeline) -> None:
+    """Check that ``pipeline`` can be trained on the clips of ``pool``.
+
+    Raises:
+        ValueError: if they were encoded by another VAE.
+    """
+    if pool.channels != pipeline.vae.config.z_dim:
+        raise ValueError(
+            f"data: its latents have {pool.channels} channels, those of the model's VAE {pipeline.vae.config.z_dim}; "
+            "run training.precompute with that VAE"
         )
+
+
+def read_batch(rows: Sequence[dict[str, Any]], num_latents: int) -> LatentBatch:
+    """The first ``num_latents`` latents of ``rows``, all of one picture size, as a batch."""
+    latents, motion = (
+        torch.stack([unpack_half(row[name], row["latent_shape"])[:, :num_latents] for row in rows])
+        for name in ("latents", "motion")
+    )
+    tracks = []
+    for row in rows:
+        frames = 1 + (row["frames"] - 1) * (num_latents - 1) // max(row["latent_shape"][1] - 1, 1)
+        tracks.append(TrackArrays(*(part[:frames] for part in unpack_tracks(row))))
+    pictures = torch.from_numpy(np.stack([np.asarray(row["reference"]) for row in rows]))
+    return LatentBatch(latents, motion, pictures, [row["caption"] for row in rows], tracks)

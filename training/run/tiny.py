@@ -99,6 +99,11 @@ def build_transformer(
     )
 
 
+def began_here(pipeline: Any) -> bool:
+    """The text encoder is a small one that was trained with its transformer, and goes on being so."""
+    return bool(pipeline.text_encoder.config.d_model == TEXT_WIDTH)
+
+
 def pixel_values(processor: CLIPImageProcessorPil, images: Sequence[Any]) -> Any:
     """Processed pictures ``[B, 3, S, S]`` for the image encoder."""
     return processor(images=list(images), return_tensors="pt").pixel_values

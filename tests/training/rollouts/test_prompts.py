@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from ardrag.tracks.tracks import Tracks
 from training.rollouts.prompts import load_prompts
+from training.run.clips import unpack_tracks
+
+
+def drawn(draw, seed, shape=0):
+    return draw(torch.Generator().manual_seed(seed), torch.Generator().manual_seed(shape))
 
 
 def test_sprites_are_drawn_by_the_generator_alone():
-    draw = load_prompts("sprites", 9, 64, 64)
-    one, same, other = (draw(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    draw = load_prompts("sprites", 9, [[64, 64]])
+    one, same, other = (drawn(draw, seed, shape) for seed, shape in ((0, 0), (0, 1), (1, 0)))
     assert np.array_equal(one.image, same.image) and one.caption == same.caption
     assert one.tracks.to_json() == same.tracks.to_json() and not np.array_equal(one.image, other.image)
     assert one.image.shape == (64, 64, 3) and one.tracks.num_frames == 9
@@ -25,10 +30,39 @@ def test_rows_of_a_dataset(tmp_path):
         "tracks": [tracks.to_json()] * 2,
     }
     Dataset.from_dict(rows).save_to_disk(tmp_path / "good")
-    draw = load_prompts(str(tmp_path / "good"), 9, 8, 8)
-    drawn = [draw(torch.Generator().manual_seed(seed)) for seed in range(8)]
-    assert {prompt.caption for prompt in drawn} == {"a", "b"} and drawn[0].image.shape == (8, 8, 3)
-    assert drawn[0].tracks.to_json() == tracks.to_json()
+    draw = load_prompts(str(tmp_path / "good"), 9, [[8, 8]])
+    prompts = [drawn(draw, seed) for seed in range(8)]
+    assert {prompt.caption for prompt in prompts} == {"a", "b"} and prompts[0].image.shape == (8, 8, 3)
+    assert prompts[0].tracks.to_json() == tracks.to_json()
     Dataset.from_dict({"image": rows["image"], "caption": rows["caption"]}).save_to_disk(tmp_path / "bad")
     with pytest.raises(ValueError, match=r"prompts: .*bad lacks column\(s\) tracks"):
-        load_prompts(str(tmp_path / "bad"), 9, 8, 8)
+        load_prompts(str(tmp_path / "bad"), 9, [[8, 8]])
+
+
+def test_the_shape_s_generator_alone_chooses_the_size():
+    draw = load_prompts("sprites", 9, [[64, 64], [64, 96]])
+    sizes = [{drawn(draw, seed, shape).image.shape for seed in range(3)} for shape in range(6)]
+    assert all(len(size) == 1 for size in sizes) and set.union(*sizes) == {(64, 64, 3), (64, 96, 3)}
+
+
+def test_encoded_clips_are_prompts(make_clips, tmp_path):
+    """The reference and the first frames of the tracks; clips that are too short are left out."""
+    rows = concatenate_datasets([make_clips(4), make_clips(2, 3, 24, 48, seed=1), make_clips(1, 2, seed=2)])
+    rows.save_to_disk(tmp_path)
+    draw = load_prompts(str(tmp_path), 9, [])
+    known = {np.asarray(row["reference"]).tobytes(): row for row in rows}
+    seen = set()
+    for shape in range(8):
+        prompts = [drawn(draw, seed, shape) for seed in range(9)]
+        assert len({prompt.image.shape for prompt in prompts}) == 1
+        for prompt in prompts:
+            row = known[prompt.image.tobytes()]
+            seen.add(row["id"])
+            arrays, whole = prompt.tracks.to_array(), unpack_tracks(row)
+            assert prompt.caption == row["caption"] and prompt.tracks.num_frames == 9
+            assert np.array_equal(arrays.visible, whole.visible[:9])
+            assert np.array_equal(arrays.xy[arrays.visible], whole.xy[:9][arrays.visible])
+            assert np.allclose(arrays.force, whole.force[:9])
+    assert len(seen) == 6 and not any(name.startswith("2x") for name in seen)
+    with pytest.raises(ValueError, match=r"num_latents: clips of 17 frames are longer .* at most 13"):
+        load_prompts(str(tmp_path), 17, [])

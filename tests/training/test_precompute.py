@@ -1,0 +1,104 @@
+"""What `training.precompute` writes is what the VAE says of the clips that were asked for."""
+
+import numpy as np
+import pytest
+import torch
+
+from ardrag.streaming_vae import StreamingVAE
+from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.sprites import make_clip
+from training import precompute
+from training.precompute import PrecomputeConfig, RawClip, batches, touched
+from training.run.clips import unpack_half, unpack_tracks
+from training.run.data import load_latents
+
+
+@pytest.fixture
+def folder(pipeline, tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pipeline.vae.save_pretrained(tmp_path / "vae")
+    return tmp_path
+
+
+def configure(folder, name="latents", **changes):
+    return PrecomputeConfig(str(folder / "vae"), str(folder / name), **{"num_clips": 2, "num_frames": 5, **changes})
+
+
+def latents_of(config, name="latents"):
+    return [unpack_half(row[name], row["latent_shape"]) for row in load_latents([config.output_dir])]
+
+
+def test_precomputed_latents_are_the_vae_s(pipeline, folder):
+    """Also when the weights at the same place have changed since the last time."""
+    vae, stream, config = pipeline.vae, StreamingVAE(pipeline.vae), configure(folder)
+    seen = []
+    for scale in (1.0, 2.0):
+        changed = type(vae).from_config(vae.config)
+        changed.load_state_dict({name: scale * value for name, value in vae.state_dict().items()})
+        changed.save_pretrained(config.vae)
+        precompute.main(config)
+        seen.append(load_latents([config.output_dir])[:])
+    assert seen[0]["latents"] != seen[1]["latents"]
+    for index in range(2):
+        clip = make_clip("train", index, 5)
+        video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        heat = clip_tracks(clip).control_video(128, 128)[None]
+        row = {name: seen[0][name][index] for name in seen[0]}
+        for name, pixels in (("latents", video), ("motion", heat)):
+            latent = unpack_half(row[name], row["latent_shape"])
+            torch.testing.assert_close(latent, stream.encode(pixels)[0], rtol=1e-3, atol=1e-3)
+        assert np.array_equal(row["reference"], clip.frames[0]) and row["caption"] == clip.caption
+        assert (row["id"], row["frames"], row["fps"]) == (f"train-{index}", 5, 16.0)
+        arrays, found = clip_tracks(clip).to_array(), unpack_tracks(row)
+        assert np.array_equal(found.visible, arrays.visible) and (found.force == 1).all()
+        assert np.abs(found.xy - arrays.xy)[arrays.visible].max() < 1e-5
+
+
+def test_only_clips_of_the_categories_are_kept(folder):
+    settings = {"start": 3, "num_clips": 12}
+    kept = [clip for clip in (make_clip("train", index, 5) for index in range(3, 15)) if "fast" in clip.categories]
+    assert 0 < len(kept) < 12
+    plain = configure(folder, "hard", **settings, categories=["fast"])
+    precompute.main(plain)
+    assert load_latents([plain.output_dir])["caption"][:] == [clip.caption for clip in kept]
+    coloured = configure(folder, "coloured", **settings, categories=["fast"], coloured_tracks=True)
+    precompute.main(coloured)
+    pairs = zip(latents_of(plain, "motion"), latents_of(coloured, "motion"), strict=True)
+    assert [not torch.equal(one, other) for one, other in pairs] == [len(clip.movers) > 1 for clip in kept]
+    with pytest.raises(ValueError, match="categories: none of clips 3 to 14 of train is upside down"):
+        precompute.main(configure(folder, **settings, categories=["upside down"]))
+
+
+def test_pictures_need_not_be_square(folder):
+    config = configure(folder, height=96, width=160, num_clips=1)
+    precompute.main(config)
+    (row,) = load_latents([config.output_dir])
+    assert (row["height"], row["width"], row["latent_shape"]) == (96, 160, [4, 2, 12, 20])
+    assert np.array_equal(row["reference"], make_clip("train", 0, 5, 96, 160).frames[0])
+
+
+def raw_clip(name="a"):
+    clip = make_clip("train", 1, 33)
+    return RawClip(name, "", clip.caption, clip.frames, clip_tracks(clip), 16.0)
+
+
+def test_touch_changes_smoothly_and_is_the_clip_s_own():
+    clip = raw_clip()
+    pressed, again, other = (touched(raw_clip(name), 0.3).tracks.to_array() for name in ("a", "a", "b"))
+    force = pressed.force
+    assert (
+        force.min() >= 0.3 and force.max() <= 1 and np.ptp(force) > 0.1 and np.abs(np.diff(force, axis=0)).max() < 0.1
+    )
+    assert np.array_equal(force, again.force) and not np.array_equal(force, other.force)
+    assert np.array_equal(pressed.xy, clip.tracks.to_array().xy) and touched(clip, 1.0) is clip
+    with pytest.raises(ValueError, match="touch_force: 0 must be above 0"):
+        PrecomputeConfig("vae", "out", touch_force=0)
+
+
+def test_batches_have_one_shape_and_lose_no_clip():
+    shapes = [(5, 8, 8, 3), (5, 8, 16, 3), (5, 8, 8, 3), (5, 8, 8, 3), (9, 8, 8, 3)]
+    clips = [RawClip(str(i), "", "", np.zeros(s, np.uint8), None, 16.0) for i, s in enumerate(shapes)]
+    names = [[clip.name for clip in batch] for batch in batches(iter(clips), 2)]
+    assert names == [["0", "2"], ["1"], ["3"], ["4"]]
