@@ -26,6 +26,10 @@ FEW_STEP_SIGMAS = (1.0, 0.755, 0.522, 0.0)
 """The paper's three-step schedule (appendix B.2: timesteps 1000, 755, 522, 0)."""
 
 
+GENERATION_MODES = ("causal", "bidirectional")
+"""How a checkpoint makes its latents: chunk by chunk against a cache, or all at once."""
+
+
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:
     """Noisy latents at level ``sigma`` (AR-Drag Eq. 1, straight path)."""
     return (1 - sigma) * clean + sigma * noise
@@ -131,6 +135,10 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         eta: the kernel's stochasticity (see `transition`); 0 ODE, 1 re-noise.
         first_frame: ``"encode"`` clamps latent 0 to the encoded reference, ``"generate"`` makes it (AR-Drag Eq. 6).
         num_train_timesteps: ``timestep = num_train_timesteps * sigma`` at the transformer's door.
+        mode: ``"causal"``, chunk by chunk, or ``"bidirectional"``, the whole clip at once (`GENERATION_MODES`).
+        solver: of the ODE where the whole clip is made at once: ``"euler"``, or ``"unipc"`` as Wan's own pipelines.
+        guidance_scale: guidance over the text where the user does not say; 1 is off.
+        motion_guidance_scale: likewise over the motion (`ardrag.rollout.Guidance`).
     """
 
     order = 1
@@ -144,7 +152,15 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         eta: float = 1.0,
         first_frame: str = "encode",
         num_train_timesteps: int = 1000,
+        mode: str = "causal",
+        solver: str = "euler",
+        guidance_scale: float = 1.0,
+        motion_guidance_scale: float = 1.0,
     ) -> None:
+        if mode not in GENERATION_MODES:
+            raise ValueError(f"mode: {mode!r} is unknown; use 'causal' or 'bidirectional'")
+        if solver not in ("euler", "unipc"):
+            raise ValueError(f"solver: {solver!r} is unknown; use 'euler' or 'unipc'")
         if first_frame not in ("encode", "generate"):
             raise ValueError(f"first_frame: {first_frame!r} is unknown; use 'encode' or 'generate'")
         if not 0 <= eta <= 1:

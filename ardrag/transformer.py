@@ -109,9 +109,10 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         input_order: the names of `input_layout` in order. Not for you to give: diffusers sorts the keys of a saved
             configuration, so the order of a dict alone would be lost.
         window_frames: latent frames before a chunk that it can see (B.2: 7).
-        chunk_frames: latent frames of one autoregressive step (B.2: 1).
+        chunk_frames: latent frames of one autoregressive step (B.2: 1); `first_chunk_frames` of the first one.
         sink_frames: first latent frames that stay visible for ever, as if directly before the window.
         image_context: "all", image tokens reach every latent frame as in Wan; "first", latent frame 0 only (Eq. 6).
+        image_fill: what the image slot holds beyond latent frame 0 (`ardrag.conditioning.image_slot`).
         activation_fn: of the feed-forward layers; public Wan checkpoints need "gelu-approximate", while "gelu" is
             several times cheaper on a CPU.
     """
@@ -149,6 +150,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         chunk_frames: int = 1,
         sink_frames: int = 0,
         image_context: Literal["all", "first"] = "all",
+        image_fill: Literal["noise", "zeros", "grey"] = "noise",
+        first_chunk_frames: int | None = None,
         activation_fn: str = "gelu-approximate",
     ) -> None:
         super().__init__()
@@ -192,10 +195,16 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             raise ValueError(f"qk_norm must be 'rms_norm_across_heads' as in Wan, got {config.qk_norm!r}.")
         if config.image_context not in ("all", "first"):
             raise ValueError(f"image_context must be 'all' or 'first', got {config.image_context!r}.")
+        if config.image_fill not in ("noise", "zeros", "grey"):
+            raise ValueError(f"image_fill must be 'noise', 'zeros' or 'grey', got {config.image_fill!r}.")
         if config.window_frames < 1 or config.chunk_frames < 1 or config.sink_frames < 0:
             raise ValueError(
                 "window_frames and chunk_frames must be at least 1 and sink_frames 0 or more, got "
                 f"{config.window_frames}, {config.chunk_frames} and {config.sink_frames}."
+            )
+        if config.first_chunk_frames is not None and not 1 <= config.first_chunk_frames <= config.chunk_frames:
+            raise ValueError(
+                f"first_chunk_frames must be 1 .. {config.chunk_frames}, got {config.first_chunk_frames}."
             )
         if (config.image_dim is None) != (config.added_kv_proj_dim is None):
             raise ValueError("Give both image_dim and added_kv_proj_dim (image tokens), or neither.")
@@ -255,7 +264,7 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             clean_context: `[B, C, F, H, W]`, clean counterpart of `hidden_states`: the packed pass. Every chunk
                 sees the clean latent frames before it (at timestep 0) as if they were in the cache.
             update_cache: afterwards the chunk becomes context; for the pass on the clean chunk at timestep 0.
-            first_chunk_frames: latent frames of the first chunk of a causal pass, default `chunk_frames`.
+            first_chunk_frames: latent frames of the first chunk of a causal pass, default the configuration's.
             history: the recorded clean clip that a causal pass looks back at instead of its own input: the packed
                 pass again, but the gradient stops there, as at the cache. `record_history` fills it: timestep 0.
             attention_kwargs: {"scale": ...} scales LoRA layers.
@@ -311,7 +320,7 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return chunk_spans(
             num_frames,
             chunk_frames=config.chunk_frames,
-            first_chunk_frames=config.chunk_frames if first_chunk_frames is None else first_chunk_frames,
+            first_chunk_frames=first_chunk_frames or config.first_chunk_frames or config.chunk_frames,
             window_frames=config.window_frames,
             sink_frames=config.sink_frames,
         )

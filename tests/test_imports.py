@@ -27,6 +27,7 @@ INSIDE = {
     **dict.fromkeys(("controls", "conditioning", "attention"), CONTROLS),
     "transformer": CONTROLS,
     "rollout": CONTROLS | {"transformer"},
+    "convert": CONTROLS | {"transformer"},
     "judges": LEAVES | {"home", "version"},
 }
 """Which parts of `ardrag`, files or folders, a part may import beside itself."""

@@ -1,0 +1,1 @@
+"""Public Wan checkpoints made into this project's; the command is `python -m ardrag.convert`."""
