@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, generate_clip, seeded_generator
 from ardrag.streaming_vae import StreamingVAE
+from ardrag.tracks.crop import Crop
 from ardrag.tracks.tracks import Tracks
 from pipelines.clip_inputs import clip_inputs
-from pipelines.image_input import check_image, fit_image
+from pipelines.image_input import Picture, check_image, fit_image
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import to_frames
 
@@ -23,7 +23,7 @@ from pipelines.video import to_frames
 @torch.no_grad()
 def generate_bidirectional(
     pipeline: ARDragPipeline,
-    image: Image.Image,
+    image: Picture,
     prompt: str = "",
     tracks: Tracks | None = None,
     num_frames: int | None = None,
@@ -38,14 +38,16 @@ def generate_bidirectional(
         ValueError: naming the argument and the remedy.
     """
     length = pipeline.clip_length(tracks, num_frames)
-    height, width = pipeline.size_for(check_image(image), None, None)
-    pipeline.check_inputs(tracks, length, height, width, num_inference_steps)
+    image = check_image(image)
+    height, width = pipeline.size_for(image, None, None)
+    pipeline.check_inputs(tracks, length, height, width, num_inference_steps, picture=image.size)
     scheduler: FewStepScheduler = pipeline.scheduler
     steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
     fitted = fit_image(image, height, width)
     control = tracks if tracks is not None else Tracks.empty(length)
+    shown = control.cropped(control.crop_on(*image.size).inverse).cropped(Crop.covering(*image.size, width, height))
     noise = GeneratorNoise([seeded_generator(seed)], pipeline.transformer.device, pipeline.transformer.dtype)
-    conditions, reference = clip_inputs(pipeline, fitted, prompt, control, length, noise)
+    conditions, reference = clip_inputs(pipeline, fitted, prompt, shown, length, noise)
     given = reference if scheduler.config.first_frame == "encode" else None
     latents = generate_clip(pipeline.transformer, conditions, scheduler.schedule(steps), 0.0, noise, given)
     return to_frames(StreamingVAE(pipeline.vae).decode(latents)[0])

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     pipeline = ARDragPipeline.from_pretrained(options.model)
     frames = generate(pipeline, image, tracks, options)
     used = Tracks.empty(len(frames)) if tracks is None else tracks.extended(len(frames))
-    shown = list(with_paths(frames, used)) if options.draw_paths else frames
+    shown = list(with_paths(frames, used, image.size)) if options.draw_paths else frames
     write_video(shown, options.out, pipeline.config.fps)
     if options.contact_sheet:
         save_picture(contact_sheet(shown), Path(options.contact_sheet))

@@ -25,9 +25,8 @@ from ardrag.streaming_vae import fold_causal_convs
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.hub.mixin import HubMixin
-from pipelines.image_input import check_image, fit_image, nearest_bucket
+from pipelines.image_input import Picture, check_image, check_images, fit_image, nearest_bucket
 from pipelines.inputs.arguments import (
-    as_list,
     check_frame_count,
     check_guidance,
     check_output_type,
@@ -107,8 +106,9 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         width: int,
         num_inference_steps: int | None,
         output_type: str = "pil",
+        picture: tuple[int, int] | None = None,
     ) -> None:
-        """Check what a user can get wrong, before anything is computed.
+        """Check what a user can get wrong, before anything is computed; ``picture`` is the (width, height) given.
 
         Raises:
             ValueError: naming the argument and the remedy.
@@ -117,7 +117,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         check_size(height, width, self._size_step)
         check_steps(num_inference_steps)
         check_output_type(output_type)
-        check_tracks(tracks, num_frames)
+        check_tracks(tracks, num_frames, picture)
 
     @property
     def _size_step(self) -> int:
@@ -138,7 +138,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
     @torch.no_grad()
     def start_session(
         self,
-        image: Image.Image,
+        image: Picture,
         prompt: str = "",
         negative_prompt: str = "",
         *,
@@ -153,7 +153,8 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         """Start a video that is made and steered step by step.
 
         Args:
-            image: RGB picture; scaled and cropped to the size that is generated.
+            image: picture as `pipelines.image_input.check_image` takes it: PIL, path, array or tensor. It is cropped
+                and scaled to the size that is generated; tracks are of the whole picture and go along.
             prompt, negative_prompt: texts; the negative one counts when ``guidance_scale`` is not 1.
             height, width: size in pixels; default is the checkpoint's nearest bucket.
             num_inference_steps: denoising steps per latent; default is what the checkpoint was trained for.
@@ -182,6 +183,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             reference=self.encode_reference(fitted),
             text=text,
             image_tokens=self.encode_image(fitted, len(text)),
+            picture=image.size,
             height=height,
             width=width,
             fps=self.config.fps,
@@ -197,7 +199,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
 
     def stream(
         self,
-        image: Image.Image,
+        image: Picture,
         prompt: str = "",
         negative_prompt: str = "",
         tracks: Tracks | None = None,
@@ -218,8 +220,9 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             ValueError: naming the argument and the remedy.
         """
         length = self.clip_length(tracks, num_frames)
-        size = self.size_for(check_image(image), height, width)
-        self.check_inputs(tracks, length, *size, num_inference_steps)
+        image = check_image(image)
+        size = self.size_for(image, height, width)
+        self.check_inputs(tracks, length, *size, num_inference_steps, picture=image.size)
         session = self.start_session(
             image,
             prompt,
@@ -249,7 +252,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | Sequence[Image.Image],
+        image: Picture | Sequence[Picture],
         prompt: str | Sequence[str] = "",
         negative_prompt: str | Sequence[str] = "",
         tracks: Tracks | Sequence[Tracks] | None = None,
@@ -267,9 +270,10 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         """Generate whole clips, one per image.
 
         Args:
-            image: RGB picture or a list of them; prompts, tracks and generators are then one for all or one each.
+            image: picture (PIL, path, array, tensor) or a list of them; prompts, tracks and generators are then one
+                for all or one each.
             prompt, negative_prompt: texts.
-            tracks: what the user drew; None or empty tracks mean no control.
+            tracks: what the user drew on the picture; None or empty tracks mean no control.
             num_frames: pixel frames, ``4k + 1``; default as long as the tracks, or 33.
             height, width: size in pixels; default is the nearest bucket.
             num_inference_steps: denoising steps per latent.
@@ -284,7 +288,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        images = [image] if isinstance(image, Image.Image) else list(as_list(image, "image"))
+        images = check_images(image)
         count = len(images)
         prompts = one_each(prompt, count, "prompt", str)
         negatives = one_each(negative_prompt, count, "negative_prompt", str)
@@ -296,8 +300,8 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         jobs = []
         for picture, control in zip(images, controls, strict=True):
             length = self.clip_length(control, num_frames)
-            size = self.size_for(check_image(picture), height, width)
-            self.check_inputs(control, length, *size, num_inference_steps, output_type)
+            size = self.size_for(picture, height, width)
+            self.check_inputs(control, length, *size, num_inference_steps, output_type, picture.size)
             jobs.append((length, size))
         if output_type != "pil" and len(set(jobs)) > 1:
             raise ValueError(f"output_type: {output_type!r} stacks clips of one length and size; use 'pil'")

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -22,7 +22,8 @@ from ardrag.conditioning import Conditions, image_slot
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
-from ardrag.tracks.schema import SIGMA
+from ardrag.tracks.crop import Crop
+from ardrag.tracks.schema import SIGMA, Canvas
 from ardrag.tracks.tracks import TrackArrays, Tracks, control_video
 from ardrag.transformer import CausalWanTransformer
 from pipelines.frame_store import Frame, FrameStore
@@ -39,12 +40,14 @@ class SessionInputs:
     """All that a session is made of: tensors on the pipeline's device, settings, and the seed.
 
     ``reference`` is the normalised latent of the picture ``[1, C, 1, H, W]``; ``text`` and ``image_tokens`` hold one
-    row, or two (wanted, negative) where ``guidance_scale`` is not 1.
+    row, or two (wanted, negative) where ``guidance_scale`` is not 1. ``picture`` is the (width, height) of the picture
+    as it was given: all tracks are of it, and go through the crop that brings it to ``height x width``.
     """
 
     reference: Tensor
     text: Tensor
     image_tokens: Tensor | None
+    picture: tuple[int, int]
     height: int
     width: int
     fps: float
@@ -55,6 +58,11 @@ class SessionInputs:
     coloured_tracks: bool
     seed: int
     history_latents: int
+
+    @property
+    def crop(self) -> Crop:
+        """The part of the picture that is generated."""
+        return Crop.covering(*self.picture, self.width, self.height)
 
 
 class Session:
@@ -102,8 +110,8 @@ class Session:
 
     @property
     def tracks(self) -> Tracks:
-        """The control that was really applied, frame by frame."""
-        return applied_tracks(self._applied, self._sigmas, self.fps)
+        """The control that was really applied, frame by frame, on the picture as it was given."""
+        return replace(applied_tracks(self._applied, self._sigmas, self.fps), canvas=Canvas(*self._inputs.picture))
 
     @property
     def next_frames(self) -> range:
@@ -116,18 +124,20 @@ class Session:
     ) -> list[Frame]:
         """Make the next chunk of latents and return its pixel frames: 1 for latent 0, then 4 per latent.
 
+        All places are in 0..1 of the picture that the session was started with; it and they are cropped alike.
+
         Args:
             points: where every track is now (it moves there in a straight line through the new frames), `Tracks` to
                 follow as drawn, `TrackArrays` with a row for each of `next_frames`, or None for no control.
             sigmas: relative spread of the spots of `TrackArrays`, one per track; default `SIGMA` where there is none.
 
         Raises:
-            ValueError: if a place is not finite, far outside of the canvas, or not two or three numbers, or an array
-                has the wrong shape. Nothing has changed then.
+            ValueError: if a place is not finite, far outside of the picture, or not two or three numbers, an array has
+                the wrong shape, or tracks were drawn on a picture of another shape. Nothing has changed then.
         """
         frames = self.next_frames
         if isinstance(points, Tracks):
-            control, spread = points.to_array(frames=frames), points.sigmas()
+            control, spread = points.on_picture(*self._inputs.picture, frames=frames), points.sigmas()
         else:
             last = self._applied[-1] if self._applied else None
             if isinstance(points, TrackArrays):
@@ -180,7 +190,7 @@ class Session:
         Raises:
             ValueError: if there is no frame yet, or the path cannot be written.
         """
-        write_video(self.frames, path, self.fps, self.tracks if draw_paths else None)
+        write_video(self.frames, path, self.fps, self.tracks if draw_paths else None, self._inputs.picture)
 
     def close(self) -> None:
         """Give back the disk space of the frames."""
@@ -209,7 +219,7 @@ class Session:
         noise = self._noise(start)
         try:
             with self._timed("encode"):
-                conditions = self._conditions(control, sigmas, start, stop, noise)
+                conditions = self._conditions(self._inputs.crop.arrays(control), sigmas, start, stop, noise)
             with self._timed("denoise"):
                 clean = self._denoise(conditions, noise)
             with self._timed("decode"):

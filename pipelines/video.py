@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
+from ardrag.tracks.crop import Crop
 from ardrag.tracks.tracks import TrackArrays, Tracks
 
 
@@ -47,17 +48,30 @@ def draw_paths(frame: Frame, arrays: TrackArrays, index: int) -> Frame:
     return np.asarray(picture)
 
 
-def with_paths(frames: Iterable[Frame], tracks: Tracks) -> Iterable[Frame]:
-    """Frames with the paths of ``tracks`` drawn on them."""
+def with_paths(frames: Iterable[Frame], tracks: Tracks, picture: tuple[int, int] | None = None) -> Iterable[Frame]:
+    """Frames with the paths of ``tracks`` drawn on them.
+
+    ``picture`` is the (width, height) of the picture that the tracks are of, where the frames show only a part of it.
+    """
     listed = list(frames)
-    arrays = tracks.to_array(len(listed))
+    if picture is None:
+        arrays = tracks.to_array(len(listed))
+    else:
+        height, width = listed[0].shape[:2]
+        arrays = Crop.covering(*picture, width, height).arrays(tracks.on_picture(*picture, num_frames=len(listed)))
     return (draw_paths(frame, arrays, index) for index, frame in enumerate(listed))
 
 
 def write_video(
-    frames: Sequence[Frame] | Iterable[Frame], path: str | os.PathLike[str], fps: float, tracks: Tracks | None = None
+    frames: Sequence[Frame] | Iterable[Frame],
+    path: str | os.PathLike[str],
+    fps: float,
+    tracks: Tracks | None = None,
+    picture: tuple[int, int] | None = None,
 ) -> None:
     """Write uint8 frames ``[H, W, 3]`` as H.264 mp4, whole or not at all, with paths drawn where ``tracks`` is given.
+
+    ``picture`` is as in `with_paths`.
 
     Raises:
         ValueError: if there is no frame, or the folder does not exist or cannot be written.
@@ -67,7 +81,7 @@ def write_video(
         raise ValueError(f"path: {target} must end in .mp4")
     if not target.parent.is_dir():
         raise ValueError(f"path: folder {target.parent} does not exist; create it first")
-    listed = list(frames) if tracks is None else list(with_paths(frames, tracks))
+    listed = list(frames) if tracks is None else list(with_paths(frames, tracks, picture))
     if not listed:
         raise ValueError("frames: there is nothing to write yet; make at least one step")
     try:

@@ -20,6 +20,7 @@ MAX_POINTS = 4096  # of one track or one edit
 MAX_EDITS = 1 << 16
 MAX_FRAMES = 100_001
 FAR = (-1.0, 2.0)  # where x and y may lie: the canvas and one canvas around it
+IN_PIXELS = "; places are 0..1 of the picture, so give its width and height with pixels"
 KINDS = ("drag", "static", "group")
 INTERPS = ("linear", "catmull")
 CAMERA_INTERPS = ("linear", "smooth")
@@ -78,7 +79,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The picture the user drew on; width and height in pixels."""
+    """The picture the user drew on; width and height in pixels. `fit` "cover": it was cut to this shape before."""
 
     width: int | None = None
     height: int | None = None
@@ -196,7 +197,7 @@ def parse_points(entries: Any, where: str, num_frames: int) -> tuple[Point, ...]
             )
         if points and f <= points[-1].f:
             raise ValueError(f"{here}.f is {f:g} after {points[-1].f:g}; f must increase, sort and merge the points")
-        x, y = (_number(entry.get(k), f"{here}.{k}", *FAR) for k in "xy")
+        x, y = (_number(entry.get(k), f"{here}.{k}", *FAR, IN_PIXELS) for k in "xy")
         p, v = (_number(entry.get(k, 1.0), f"{here}.{k}", 0.0, 1.0) for k in "pv")
         points.append(Point(f, x, y, p, v))
     return tuple(points)
@@ -358,7 +359,7 @@ def _list(value: Any, where: str, limit: int) -> Sequence[Any]:
     return value
 
 
-def _number(value: Any, where: str, low: float, high: float) -> float:
+def _number(value: Any, where: str, low: float, high: float, remedy: str = "") -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{where} must be a number, not {str(value)[:40]!r}")
     try:
@@ -366,7 +367,7 @@ def _number(value: Any, where: str, low: float, high: float) -> float:
     except OverflowError:
         number = math.inf
     if not low <= number <= high:
-        raise ValueError(f"{where} is {str(value)[:40]}; give a finite number from {low:g} to {high:g}")
+        raise ValueError(f"{where} is {str(value)[:40]}; give a finite number from {low:g} to {high:g}{remedy}")
     return number
 
 

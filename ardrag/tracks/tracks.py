@@ -20,6 +20,8 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +29,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ardrag.tracks.crop import WHOLE, Crop, crop_of_canvas
 from ardrag.tracks.sampling import Bools, Versions, apply_edit, camera_grid, camera_pins, replay, sample
 from ardrag.tracks.schema import (
+    FAR,
     MAX_BYTES,
     SCHEMA,
     SIGMA,
@@ -139,11 +143,22 @@ class Tracks(TrackFile):
         fps: float = 16.0,
         **options: Any,
     ) -> "Tracks":
-        """One track per list of (f, x, y), (f, x, y, p) or (f, x, y, p, v); `options` are track fields for all."""
+        """One track per list of (f, x, y), (f, x, y, p) or (f, x, y, p, v); `options` are track fields for all.
+
+        `width` and `height` are the size of the picture. Places are 0..1 of it, unless both are given and any x or y
+        lies outside of -1..2: then all of them are pixels.
+
+        Raises:
+            ValueError: naming the point and the remedy.
+        """
+        if (width is None) != (height is None):
+            raise ValueError("width and height: give both, the size of the picture in pixels, or neither")
         tracks = [
             {**options, "points": [_named(p, f"tracks[{i}].points[{j}]") for j, p in enumerate(path)]}
             for i, path in enumerate(points)
         ]
+        if width is not None and height is not None:
+            tracks = _unit_places(tracks, width, height)
         canvas = {"width": width, "height": height}
         document = {"schema": SCHEMA, "num_frames": num_frames, "fps": fps, "canvas": canvas, "tracks": tracks}
         return cls.from_json(document)
@@ -152,7 +167,9 @@ class Tracks(TrackFile):
     def from_array(cls, xy: Any, visible: Any = None, force: Any = None, **options: Any) -> "Tracks":
         """Tracks with a point in every frame: xy [T, P, 2] in 0..1, visible [T, P], force [T, P] (default 1).
 
-        `to_array` gives the same float32 numbers back (visible only inside the canvas). `options` as in `from_points`.
+        `to_array` gives the same float32 numbers back (visible only inside the canvas). Where a track is not visible
+        its place means nothing: one that a file cannot hold, like NaN, becomes the last one before it that it can.
+        `options` as in `from_points`.
         """
         places = np.asarray(xy, dtype=np.float32)
         if places.ndim != 3 or places.shape[2] != 2:
@@ -162,6 +179,7 @@ class Tracks(TrackFile):
         for name, array in (("visible", seen), ("force", pressed)):
             if array.shape != places.shape[:2]:
                 raise ValueError(f"{name} must be {list(places.shape[:2])} like xy, not {list(array.shape)}")
+        places = held_places(places, seen >= 0.5)
         table = np.stack([*np.moveaxis(places, 2, 0), pressed.astype(np.float32), seen.astype(np.float32)], axis=2)
         paths = [[(f, *map(_shortest, row)) for f, row in enumerate(path)] for path in table.swapaxes(0, 1)]
         settings = {"num_frames": len(places), "interp": "linear", **options}
@@ -272,6 +290,29 @@ class Tracks(TrackFile):
             raise ValueError(f"num_frames is {num_frames}, shorter than {self.num_frames}; use retimed to squeeze")
         return replace(self, num_frames=num_frames)
 
+    def crop_on(self, width: int, height: int) -> Crop:
+        """The part of a ``width x height`` picture that the canvas is; ValueError if it has another shape."""
+        return crop_of_canvas(self.canvas, width, height)
+
+    def on_picture(
+        self, width: int, height: int, num_frames: int | None = None, frames: Iterable[int] | None = None
+    ) -> TrackArrays:
+        """As `to_array`, in 0..1 of a picture of that size; ValueError as in `crop_on`."""
+        return self.crop_on(width, height).inverse.arrays(self.to_array(num_frames, frames))
+
+    def cropped(self, crop: Crop) -> "Tracks":
+        """What these tracks are on a part of the picture: with a point in every frame, and without a canvas.
+
+        Groups, camera and edits become tracks like all others. The whole picture leaves everything as it is.
+        """
+        if crop == WHOLE:
+            return self
+        made = Tracks.from_array(*crop.arrays(self.to_array()), fps=self.fps)
+        own = [track.sigma for track in self._first_versions() for _ in track.offsets or [()]]
+        spread = zip_longest(made.tracks, own)
+        tracks = tuple(replace(track, sigma=sigma) for track, sigma in spread)
+        return replace(made, tracks=tracks, defaults=replace(made.defaults, sigma=self.defaults.sigma), _versions=None)
+
     def with_edit(
         self,
         op: str,
@@ -323,6 +364,31 @@ def _named(point: Sequence[float], where: str) -> dict[str, float]:
     if not 3 <= len(values) <= 5:
         raise ValueError(f"{where} must be (f, x, y), (f, x, y, p) or (f, x, y, p, v), not {len(values)} values")
     return dict(zip("fxypv", values, strict=False))
+
+
+def _unit_places(tracks: list[dict[str, Any]], width: int, height: int) -> list[dict[str, Any]]:
+    """Tracks with places in 0..1, from pixels if one place is too far out to be anything else."""
+    every = [point[axis] for track in tracks for point in track["points"] for axis in "xy"]
+    if all(isinstance(value, Real) and FAR[0] <= value <= FAR[1] for value in every):
+        return tracks
+    size = {"x": width, "y": height}
+    for track in tracks:
+        for point in track["points"]:
+            point.update({axis: point[axis] / size[axis] for axis in "xy" if isinstance(point[axis], Real)})
+    return tracks
+
+
+def held_places(places: npt.NDArray[np.float32], seen: Bools) -> npt.NDArray[np.float32]:
+    """Places [T, P, 2]; those that are not seen and that no file can hold become the last good ones before them."""
+    lost = ~seen & ~((places >= FAR[0]) & (places <= FAR[1])).all(axis=2)
+    if not lost.any():
+        return places
+    frames = np.arange(len(places))[:, None]
+    last = np.maximum.accumulate(np.where(lost, -1, frames), axis=0)
+    first = np.where(lost.all(axis=0), 0, (~lost).argmax(axis=0))
+    held = np.take_along_axis(places, np.where(last < 0, first, last)[..., None], axis=0)
+    held[:, lost.all(axis=0)] = 0.5
+    return held
 
 
 def _shortest(value: np.float32) -> float:

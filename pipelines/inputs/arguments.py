@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -59,8 +58,11 @@ def check_guidance(guidance_scale: Any) -> float:
     return float(guidance_scale)
 
 
-def check_tracks(tracks: Any, num_frames: int) -> None:
-    """Raise ValueError unless ``tracks`` are None or `Tracks` that fit into ``num_frames`` pixel frames."""
+def check_tracks(tracks: Any, num_frames: int, picture: tuple[int, int] | None = None) -> None:
+    """Raise ValueError unless ``tracks`` are None or `Tracks` that fit into ``num_frames`` pixel frames.
+
+    And into a picture of (width, height), if there is one.
+    """
     if tracks is None:
         return
     if not isinstance(tracks, Tracks):
@@ -70,19 +72,14 @@ def check_tracks(tracks: Any, num_frames: int) -> None:
             f"tracks: they last {tracks.num_frames} frames, the clip only {num_frames}; "
             f"use tracks.retimed({num_frames})"
         )
+    if picture is not None:
+        tracks.crop_on(*picture)
 
 
 def check_output_type(output_type: Any) -> None:
     """Raise ValueError unless frames can be given back in that form."""
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"output_type: {output_type!r} is unknown; use one of {', '.join(OUTPUT_TYPES)}")
-
-
-def as_list(value: Any, name: str) -> Sequence[Any]:
-    """A non-empty list, or ValueError naming the argument."""
-    if isinstance(value, list | tuple) and value:
-        return value
-    raise ValueError(f"{name}: got {type(value).__name__}; give a PIL picture or a non-empty list of them")
 
 
 def one_each(value: Any, count: int, name: str, kind: Any) -> list[Any]:

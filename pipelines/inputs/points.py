@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ardrag.tracks.schema import FAR, MAX_POINTS, SIGMA
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.schema import MAX_POINTS, SIGMA
+from ardrag.tracks.tracks import TrackArrays, Tracks, held_places
 
 
 Place = Sequence[float] | None
-"""Where one track is now: ``(x, y)`` or ``(x, y, force)`` in 0..1 of the canvas, or None when it is let go."""
+"""Where one track is now: ``(x, y)`` or ``(x, y, force)`` in 0..1 of the picture, or None when it is let go."""
 
 
 def glide(points: Sequence[Place], last: TrackArrays | None, num_frames: int) -> TrackArrays:
@@ -54,8 +54,8 @@ def checked_rows(rows: TrackArrays, last: TrackArrays | None, num_frames: int) -
         raise ValueError(f"points: shapes {shapes} must be [T, P, 2], [T, P], [T, P] with T = {num_frames} new frames")
     if count < least:
         raise ValueError(f"points: {count} tracks where there were {least}; make a track invisible, do not drop it")
-    if not (np.isfinite(xy).all() and np.isfinite(force).all() and ((force >= 0) & (force <= 1)).all()):
-        raise ValueError("points: xy must be finite and force within 0..1")
+    if not (np.isfinite(xy[visible.astype(bool)]).all() and ((force >= 0) & (force <= 1)).all()):
+        raise ValueError("points: xy must be finite where a track is visible, and force within 0..1")
     inside = ((xy >= 0) & (xy <= 1)).all(2)
     return TrackArrays(xy.astype(np.float32), visible.astype(bool) & inside, force.astype(np.float32))
 
@@ -66,7 +66,7 @@ def _checked_place(place: Sequence[float], track: int) -> tuple[np.ndarray, np.f
         raise ValueError(f"points[{track}]: {place!r} must be (x, y) or (x, y, force), all finite numbers")
     if np.abs(values[:2] - 0.5).max() > 1.5:
         raise ValueError(
-            f"points[{track}]: {place!r} is far off the canvas; x and y are in 0..1, divide pixels by size"
+            f"points[{track}]: {place!r} is far off the picture; x and y are in 0..1, divide pixels by size"
         )
     pressed = values[2] if len(values) == 3 else np.float32(1)
     if not 0 <= pressed <= 1:
@@ -88,7 +88,7 @@ def applied_tracks(rows: Sequence[TrackArrays], sigmas: Sequence[float], fps: fl
     for t, row in enumerate(rows):
         present = len(row.force)
         xy[t, :present], visible[t, :present], force[t, :present] = row
-    xy = xy.clip(*FAR)  # out of sight a place means nothing, but a file allows no farther one
+    xy = held_places(xy, visible)
     part = 1 + (MAX_POINTS - 1) // 4 * 4
     tracks = Tracks.from_array(xy[:part], visible[:part], force[:part], fps=fps, num_frames=len(rows))
     spreads = [*sigmas, *[SIGMA] * count]
