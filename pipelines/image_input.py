@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from ardrag.tracks.crop import Crop
@@ -75,7 +76,7 @@ def _register_heif() -> None:
         pillow_heif.register_heif_opener()
 
 
-def check_images(images: Picture | Sequence[Picture]) -> list[Image.Image]:
+def check_images(images: Any) -> list[Image.Image]:
     """One picture, a list of them, or an array or tensor with a batch axis, each as `check_image` makes it.
 
     Raises:
@@ -83,7 +84,7 @@ def check_images(images: Picture | Sequence[Picture]) -> list[Image.Image]:
     """
     if isinstance(images, list | tuple) and not images:
         raise PictureError("image: the list is empty; give a picture or a non-empty list of them")
-    many = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
+    many = isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
     return [check_image(image) for image in (images if many else [images])]
 
 
@@ -143,10 +144,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray((numbers * 255).round().astype(np.uint8))
     if not image.mode.startswith("I;16"):
         raise PictureError(f"image: mode {image.mode}, 32-bit numbers of unknown range; save it as 8- or 16-bit PNG")
-    tags = getattr(image, "tag_v2", {})  # of TIFF alone
-    white = (1 << int(tags.get(BITS_PER_SAMPLE, (16,))[0])) - 1
-    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        numbers = white - numbers
+    white = (1 << 16) - 1
+    if isinstance(image, TiffImageFile):
+        white = (1 << int(image.tag_v2[BITS_PER_SAMPLE][0])) - 1
+        numbers = white - numbers if image.tag_v2[PHOTOMETRIC] == WHITE_IS_ZERO else numbers
     numbers = np.where(numbers == image.info.get("transparency", -1), white, numbers).astype(np.uint32)
     return Image.fromarray(((numbers * 255 + white // 2) // white).clip(0, 255).astype(np.uint8))
 

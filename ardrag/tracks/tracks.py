@@ -368,8 +368,8 @@ def _named(point: Sequence[float], where: str) -> dict[str, float]:
 
 def _unit_places(tracks: list[dict[str, Any]], width: int, height: int) -> list[dict[str, Any]]:
     """Tracks with places in 0..1, from pixels if one place is too far out to be anything else."""
-    every = [point[axis] for track in tracks for point in track["points"] for axis in "xy"]
-    if all(isinstance(value, Real) and FAR[0] <= value <= FAR[1] for value in every):
+    every: list[Any] = [point[axis] for track in tracks for point in track["points"] for axis in "xy"]
+    if all(isinstance(value, Real) and FAR[0] <= float(value) <= FAR[1] for value in every):
         return tracks
     size = {"x": width, "y": height}
     for track in tracks:

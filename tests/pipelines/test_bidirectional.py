@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ardrag.tracks.tracks import Tracks
 from pipelines.bidirectional import generate_bidirectional
@@ -22,6 +23,17 @@ def test_shape_and_seed(pipeline, picture):
     assert np.array_equal(clip, again)
     other = generate_bidirectional(pipeline, picture, "a star", tracks_to(0.8), num_inference_steps=3, seed=2)
     assert not np.array_equal(clip, other)
+
+
+def test_tracks_go_through_the_crop_of_their_picture(pipeline, picture):
+    tall = Image.new("RGB", (32, 64))
+    tall.paste(picture, (0, 16))
+    whole, middle = ([[(0, 0.5, y)]] for y in (0.4, 0.3))
+    clips = [
+        generate_bidirectional(pipeline, image, tracks=Tracks.from_points(path, num_frames=9))
+        for image, path in ((tall, whole), (picture, middle))
+    ]
+    assert np.abs(clips[0].astype(int) - clips[1]).max() <= 1
 
 
 def test_the_first_frame_is_the_reference(pipeline, picture):

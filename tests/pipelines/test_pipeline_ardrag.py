@@ -294,10 +294,13 @@ def test_one_progress_bar_per_clip(make_pipeline, picture, capsys):
 
 GREY, RGBA, TINY = (Image.new(*args) for args in (("L", (32, 32)), ("RGBA", (32, 32)), ("RGB", (7, 40))))
 BAD_CALLS = {
-    "not a picture": ({"image": "cat.png"}, r"image: got str; give a PIL picture"),
-    "no picture": ({"image": []}, r"image: got list"),
-    "grey": ({"image": GREY}, r"image: mode is L, not RGB; use pipelines.image_input.as_rgb"),
-    "rgba": ({"image": RGBA}, r"image: mode is RGBA, not RGB"),
+    "not there": ({"image": "cat.png"}, r"image: cat.png cannot be opened"),
+    "not a picture": ({"image": 7}, r"image: got int; give a PIL picture, a path, an array or a tensor"),
+    "no picture": ({"image": []}, r"image: the list is empty"),
+    "another canvas": (
+        {"tracks": Tracks.from_points([PATH], num_frames=FRAMES, width=64, height=32)},
+        r"canvas: the tracks were drawn on 64 x 32, and the picture has another shape, 32 x 32",
+    ),
     "too small": ({"image": TINY}, r"image: 7 x 40 is too small; use at least 8 x 8"),
     "tracks are points": ({"tracks": [[(0, 0.5, 0.5)]]}, r"tracks: list is not what is expected"),
     "tracks longer than clip": (
@@ -343,7 +346,7 @@ def test_clips_of_several_sizes_are_lists_of_pictures(pipeline, picture):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_frames": 10}, {"tracks": "right"}, {"image": GREY}, {"num_inference_steps": -1}, {"seed": -3}]
+    "changes", [{"num_frames": 10}, {"tracks": "right"}, {"image": TINY}, {"num_inference_steps": -1}, {"seed": -3}]
 )
 def test_stream_checks_before_its_first_frame(pipeline, picture, changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
@@ -380,9 +383,68 @@ def test_bad_points_never_become_tracks(points, message):
         Tracks.from_points(points, num_frames=FRAMES)
 
 
-def test_grey_and_transparent_pictures_once_converted(pipeline):
-    for image in (GREY, RGBA):
-        assert call(pipeline, as_rgb(image)).shape == (FRAMES, SIDE, SIDE, 3)
+def test_every_kind_of_picture_is_the_same_picture(pipeline, picture, tmp_path):
+    """PIL, path, array, tensor, with alpha, turned by the camera: called and streamed."""
+    picture.save(tmp_path / "a.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    pixels = np.asarray(picture)
+    kinds = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        pixels,
+        pixels / 255,
+        torch.from_numpy(pixels.copy()).movedim(2, 0),
+    ]
+    kinds += [picture.convert("RGBA"), Image.open(tmp_path / "turned.png")]
+    expected = call(pipeline, picture, num_frames=5)
+    for kind in kinds:
+        assert np.array_equal(call(pipeline, kind, num_frames=5), expected)
+        parts = pipeline.stream(kind, "a red star", num_frames=5, seed=seed_of())
+        assert np.array_equal(np.stack([f for part in parts for f in part]).astype(np.float32) / 255, expected)
+    batch = np.stack([pixels, pixels])
+    assert len(pipeline(batch, num_frames=5).frames) == 2
+    grey = Image.fromarray(pixels[..., 0])
+    assert np.array_equal(call(pipeline, grey, num_frames=5), call(pipeline, as_rgb(grey), num_frames=5))
+
+
+PORTRAIT = Tracks.from_points([[(0, 0.3, 0.4), (8, 0.7, 0.6)], [(0, 0.5, 0.1)]], num_frames=FRAMES)
+MIDDLE = Tracks.from_points([[(0, 0.3, 0.3), (8, 0.7, 0.7)]], num_frames=FRAMES)
+
+
+@pytest.fixture
+def portrait(picture):
+    """The picture with as much again above and below, which is cut away."""
+    tall = Image.new("RGB", (SIDE, 2 * SIDE), (0, 200, 0))
+    tall.paste(picture, (0, SIDE // 2))
+    return tall
+
+
+def test_tracks_go_through_the_crop_of_their_picture(pipeline, picture, portrait):
+    """What happens on the portrait is what happens on its middle with tracks moved by hand."""
+    expected = call(pipeline, picture, MIDDLE)
+    assert not np.array_equal(expected, call(pipeline, picture, None))
+    assert np.abs(call(pipeline, portrait, PORTRAIT) - expected).max() < 1e-3
+    assert np.abs(streamed(pipeline, portrait, PORTRAIT) - expected).max() < 0.005  # one grey value
+    sized = Tracks.from_points(
+        [[(0, 0.3 * SIDE, 0.8 * SIDE), (8, 0.7 * SIDE, 1.2 * SIDE)]], num_frames=FRAMES, width=SIDE, height=2 * SIDE
+    )
+    assert np.abs(call(pipeline, portrait, sized) - expected).max() < 1e-3
+
+
+def test_sessions_take_and_give_places_of_the_picture(pipeline, picture, portrait):
+    one, other = (pipeline.start_session(image, "a red star", seed=3) for image in (portrait, picture))
+    for y, cut in ((0.4, 0.3), (0.5, 0.5), (0.6, 0.7)):
+        frames = np.stack(one.step([(0.3, y)])), np.stack(other.step([(0.3, cut)]))
+        assert np.abs(frames[0].astype(int) - frames[1]).max() <= 1
+    tracks = one.tracks
+    assert (tracks.canvas.width, tracks.canvas.height) == (SIDE, 2 * SIDE)
+    assert tracks.to_array().xy[-1, 0] == pytest.approx([0.3, 0.6])
+    parts = pipeline.stream(portrait, "a red star", tracks=tracks, seed=3)
+    assert np.array_equal(np.stack([f for part in parts for f in part]), np.stack(list(one.frames)))
+    with pytest.raises(ValueError, match="canvas: the tracks were drawn on 32 x 64"):
+        other.step(tracks)
 
 
 def test_negative_prompt_without_guidance_is_mentioned(pipeline, picture, caplog):

@@ -178,7 +178,7 @@ def test_forks_go_their_own_ways(pipeline, picture, reference):
 BAD_POINTS = {
     "nan": ([(0.5, 0.5), (math.nan, 0.5)], r"points\[1\]: \(nan, 0.5\) must be \(x, y\) or \(x, y, force\)"),
     "infinite": ([(0.5, math.inf)], r"points\[0\]: .* all finite numbers"),
-    "far off": ([(320.0, 20.0)], r"points\[0\]: \(320.0, 20.0\) is far off the canvas; .* divide pixels by size"),
+    "far off": ([(320.0, 20.0)], r"points\[0\]: \(320.0, 20.0\) is far off the picture; .* divide pixels by size"),
     "one number": ([(0.5,)], r"points\[0\]"),
     "four numbers": ([(0.5, 0.5, 1.0, 1.0)], r"points\[0\]"),
     "force": ([(0.5, 0.5, 1.5)], r"points\[0\].force: 1.5 is outside 0..1"),

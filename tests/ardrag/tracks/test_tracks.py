@@ -262,6 +262,38 @@ def test_from_points_and_from_array_name_the_field() -> None:
 # Sampling
 
 
+def test_pixels_need_the_size_of_the_picture() -> None:
+    """Both sizes and one number that can be nothing else: all are pixels."""
+    pixels = Tracks.from_points([[(0, 64, 128), (8, 1, 0.5)]], num_frames=9, width=256, height=512)
+    assert pixels.to_array().xy[[0, 8], 0] == pytest.approx(np.array([[0.25, 0.25], [1 / 256, 0.5 / 512]]))
+    unit = Tracks.from_points([[(0, 0.25, 2.0), (8, -1, 0.5)]], num_frames=9, width=256, height=512)
+    assert unit.tracks[0].points[0][1:3] == (0.25, 2.0) and unit.canvas.width == 256
+    with pytest.raises(ValueError, match=r"points\[0\].x is 64; .* 0..1 of the picture, so give its width and height"):
+        Tracks.from_points([[(0, 64, 128)]], num_frames=9)
+    with pytest.raises(ValueError, match="width and height: give both, the size of the picture in pixels"):
+        Tracks.from_points([[(0, 64, 128)]], num_frames=9, width=256)
+    with pytest.raises(ValueError, match=r"points\[0\].x is 4.0"):
+        Tracks.from_points([[(0, 1024, 128)]], num_frames=9, width=256, height=512)
+    with pytest.raises(ValueError, match=r"points\[0\].x must be a number"):
+        Tracks.from_points([[(0, "left", 128)]], num_frames=9, width=256, height=512)
+
+
+def test_the_place_of_a_hidden_point_means_nothing() -> None:
+    xy = np.full((5, 3, 2), 0.5, np.float32)
+    xy[:, 0, 0] = [0.1, 0.2, np.nan, 900, 0.3]
+    xy[0, 1], xy[:, 2] = -1e9, np.nan
+    visible = np.ones((5, 3), bool)
+    visible[2:4, 0] = visible[0, 1] = visible[:, 2] = False
+    arrays = Tracks.from_array(xy, visible).to_array()
+    assert (arrays.visible == visible).all() and np.isfinite(arrays.xy).all()
+    assert (arrays.xy[visible] == xy[visible]).all() and arrays.xy[2:4, 0].tolist() == [arrays.xy[1, 0].tolist()] * 2
+    with pytest.raises(ValueError, match=r"tracks\[1\].points\[0\].x"):
+        Tracks.from_array(xy, np.ones((5, 3), bool) & (np.arange(3) == 1))
+    near = xy.clip(-1, 2)
+    near[2, 0], near[:, 2] = 0.7, 0.6
+    assert (Tracks.from_array(near, visible).to_array().xy == near).all()  # those that a file can hold stay
+
+
 def test_linear_closed_form() -> None:
     xy, visible, force = one([(0, 0.2, 0.9, 1.0), (32, 0.8, 0.1, 0.5)], interp="linear").to_array()
     u = np.arange(33) / 32
