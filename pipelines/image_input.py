@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
@@ -23,6 +23,16 @@ MAX_PIXELS = 64 * 2**20
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC = 0x0112, 258, 262
 """Tags of EXIF and TIFF."""
 WHITE_IS_ZERO = 0
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture upright, by its EXIF orientation."""
 
 Picture = Image.Image | str | os.PathLike[str] | np.ndarray | Tensor
 """What users bring as a picture (`check_image`)."""
@@ -110,11 +120,15 @@ def check_image(image: Any) -> Image.Image:
     _check_size(image)
     try:
         image.load()
-        turned = image.getexif().get(ORIENTATION, 1) != 1
-    except (OSError, SyntaxError) as error:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception as error:  # as in `open_image`
         raise PictureError("image: the file is damaged or cut off; save it again as PNG or JPEG") from error
-    upright = ImageOps.exif_transpose(image) if turned else image
-    return upright if upright.mode == "RGB" and "transparency" not in upright.info else as_rgb(upright)
+    picture = image if image.mode == "RGB" and "transparency" not in image.info else as_rgb(image)
+    if turn is None:
+        return picture
+    upright = picture.transpose(turn)
+    upright.info = {}  # it is not turned any more
+    return upright
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.image_input import (
     as_rgb,
@@ -209,6 +209,14 @@ def test_turned_pictures_are_turned_once(tmp_path):
     once = check_image(Image.open(tmp_path / "photo.png"))
     for image in (once, check_image(once), check_image(Image.open(tmp_path / "photo.png").convert("RGB"))):
         assert image.size == (12, 20) and image.tobytes() == upright
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_are_pillows_own(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.open(written(noise(), "PNG", exif=exif))
+    assert check_image(photo).tobytes() == ImageOps.exif_transpose(photo).tobytes()
 
 
 def test_photos_of_phones(tmp_path):
