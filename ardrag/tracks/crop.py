@@ -7,16 +7,12 @@ whole picture, in 0..1; `Crop` says where these places lie in the part, and its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import Canvas
-
-
-if TYPE_CHECKING:
-    from ardrag.tracks.tracks import TrackArrays
 
 
 ASPECT_TOLERANCE = 0.01

@@ -7,6 +7,7 @@ frame, so that sampling some frames gives the same numbers as sampling all.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,17 @@ History = tuple[tuple[int, Track], ...]
 """The versions of one track, each with the pixel frame from which it rules."""
 Versions = Mapping[str, History]
 """The history of every track, by id, in the order of appearance."""
+
+
+class TrackArrays(NamedTuple):
+    """Sampled tracks: `xy` [T, P, 2] float32 in 0..1, `visible` [T, P] bool, `force` [T, P] float32 in 0..1.
+
+    `xy` means nothing where a track is not visible.
+    """
+
+    xy: npt.NDArray[np.float32]
+    visible: Bools
+    force: npt.NDArray[np.float32]
 
 
 def sample(history: History, defaults: Defaults, times: Floats) -> tuple[Floats, Bools, Floats]:

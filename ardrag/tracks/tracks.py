@@ -23,14 +23,14 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ardrag.tracks.crop import WHOLE, Crop, crop_of_canvas
-from ardrag.tracks.sampling import Bools, Versions, apply_edit, camera_grid, camera_pins, replay, sample
+from ardrag.tracks.sampling import Bools, TrackArrays, Versions, apply_edit, camera_grid, camera_pins, replay, sample
 from ardrag.tracks.schema import (
     FAR,
     MAX_BYTES,
@@ -48,17 +48,6 @@ from ardrag.tracks.schema import (
 
 SPOT_COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.4, 0.4), (0.4, 1.0, 0.4), (0.4, 0.4, 1.0))
 """Red, green and blue of the heat of the tracks 0, 1, 2, 3, 4 as 0, and so on, where they are coloured."""
-
-
-class TrackArrays(NamedTuple):
-    """Sampled tracks: `xy` [T, P, 2] float32 in 0..1, `visible` [T, P] bool, `force` [T, P] float32 in 0..1.
-
-    `xy` means nothing where a track is not visible.
-    """
-
-    xy: npt.NDArray[np.float32]
-    visible: Bools
-    force: npt.NDArray[np.float32]
 
 
 def rasterize(
