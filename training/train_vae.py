@@ -22,6 +22,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
 
+from ardrag.saving import save_model
 from ardrag.streaming_vae import fold_causal_convs
 from pipelines.video import to_frames
 from training.run.config import config_lines, parse_config
@@ -115,7 +116,7 @@ def export(vae: AutoencoderKLWan, ema: EMAModel, held_out: HeldOut, folder: Path
         contact_sheet(sheet, folder / f"contact_sheet{name.removeprefix('validation')}.png")
     mean, std = latent_statistics(vae, held_out.clips().to(vae.device))
     vae.register_to_config(latents_mean=mean, latents_std=std)
-    vae.save_pretrained(folder / "vae")
+    save_model(vae, folder / "vae")
     vae.train()
     ema.restore(vae.parameters())
     log.write(step, **metrics)

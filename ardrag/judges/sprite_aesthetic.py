@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ardrag.home import ROOT
 from ardrag.judges.rewards import mean_per_latent
+from ardrag.saving import SavedWhole
 from ardrag.tracks.tracks import Tracks
 
 
@@ -55,7 +56,7 @@ def with_detail(pictures: Tensor, detail: float) -> Tensor:
     return torch.cat([pictures, detail * fine], dim=1)
 
 
-class SpriteAesthetic(ModelMixin, ConfigMixin):
+class SpriteAesthetic(SavedWhole, ModelMixin, ConfigMixin):
     """Convolutions down to a sixteenth, the mean and the maximum over the picture, and a small network on both.
 
     It sees the picture and, enlarged, its fine detail (what a 3x3 mean takes away), where blur and noise show. There

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 
 from ardrag.home import ROOT
 from ardrag.judges.sprite_aesthetic import halvings, with_detail
+from ardrag.saving import SavedWhole
 
 
 BUNDLED_FEATURES = ROOT / "checkpoints" / "sprite-features"
 """The network that comes with the repository."""
 
 
-class SpriteFeatures(ModelMixin, ConfigMixin):
+class SpriteFeatures(SavedWhole, ModelMixin, ConfigMixin):
     """Two encoders: one of single frames, one of short clips at half the size, frame by frame with the change.
 
     Args:

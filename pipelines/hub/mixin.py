@@ -14,6 +14,7 @@ from diffusers import ModelMixin, SchedulerMixin
 from safetensors import SafetensorError
 
 from ardrag.flow import FewStepScheduler
+from ardrag.saving import whole_folder
 from ardrag.transformer import CausalWanTransformer
 from ardrag.version import __version__
 from pipelines.hub.client import (
@@ -24,6 +25,7 @@ from pipelines.hub.client import (
     push_folder,
     warn_of_changes,
 )
+from pipelines.hub.complete import check_tensors
 
 
 CONFIGS: dict[str, tuple[type[ModelMixin] | type[SchedulerMixin], str]] = {
@@ -58,6 +60,8 @@ class HubMixin:
             pipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)  # type: ignore[misc]
         except (OSError, KeyError) as error:
             raise ValueError(f"model: {name} cannot be loaded: {error}") from error
+        if "quantization_config" not in kwargs:
+            check_tensors(name, folder, pipeline, kwargs, kwargs.get("variant"))
         pipeline.register_to_config(_name_or_path=name)
         return pipeline
 
@@ -102,15 +106,19 @@ class HubMixin:
         create_pr: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Write the pipeline as a diffusers folder; with ``push_to_hub`` also code and card, and the folder's upload.
+        """Write the pipeline as a diffusers folder, in the place of whatever model lay there, whole or not at all.
+
+        With ``push_to_hub`` also code and card, and the folder's upload. Adapters are not part of it: the log says so.
 
         Raises:
-            ValueError: if pickles are asked for, or the Hub refuses; what was written stays.
+            ValueError: if pickles are asked for, the folder cannot be written, or the Hub refuses (what was written
+                stays then).
         """
         if not safe_serialization:
             raise ValueError("safe_serialization: pickled weights are not written; leave it at True")
-        folder = Path(save_directory)
-        super().save_pretrained(folder, **kwargs)  # type: ignore[misc]
+        folder = Path(save_directory).expanduser()
+        with whole_folder(folder, kwargs.get("variant")) as fresh:
+            super().save_pretrained(fresh, **kwargs)  # type: ignore[misc]
         if push_to_hub:
             name = open_repository(repo_id or folder.name, private, token)
             self._publish(folder, name, token, commit_message, create_pr)
