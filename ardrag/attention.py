@@ -14,13 +14,15 @@ Shapes: `B` batch, `F` latent frames, `L` tokens per latent frame, `N` heads, `D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
 
 from ardrag.kv_cache import ClipHistory, KeysValues, KVCache
@@ -159,10 +161,24 @@ def check_pass(
         )
 
 
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Softmax attention of `[B, n, N, D]` tokens, everyone to everyone."""
-    hidden_states = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return hidden_states.transpose(1, 2)
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Softmax attention of queries, keys and values `[B, n, N, D]`, everyone to everyone."""
+
+
+class AttentionKernel:
+    """The processor of an attention layer: softmax attention by the backend that was chosen for it in diffusers' ways.
+
+    These are `set_attention_backend`, the context `attention_backend` and the environment. What a layer makes queries,
+    keys and values of is not its business, so another `Attend` in its place is a processor too.
+    """
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Softmax attention of `[B, n, N, D]` tokens, everyone to everyone."""
+        attended: torch.Tensor = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+        return attended
 
 
 def _join(frames: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -179,11 +195,17 @@ def _past(frames: Sequence[torch.Tensor], span: Span, plan: AttentionPlan, *, tu
 
 
 def block_causal_attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: AttentionPlan, past: KeysValues | None = None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    plan: AttentionPlan,
+    attend: Attend,
+    past: KeysValues | None = None,
 ) -> torch.Tensor:
     """Attention by the window rule of this module; a packed pass takes and returns [clean | noisy] tokens.
 
-    `past` are recorded keys and values `[B, F*L, N, D]` to look back at instead of the pass's own.
+    `attend` is run once for each chunk. `past` are recorded keys and values `[B, F*L, N, D]` to look back at instead
+    of the pass's own.
     """
     # One split into latent frames, not a slice for every chunk: the gradient of each slice would be as big as `key`.
     queries, keys, values = (x.split(plan.tokens_per_frame, dim=1) for x in (query, key, value))
@@ -201,8 +223,13 @@ def block_causal_attend(
     return torch.cat([output for outputs in halves for output in outputs], dim=1)
 
 
-class _WanProjections(nn.Module):
+class _WanProjections(nn.Module, AttentionModuleMixin):
     """The parameters of an attention layer under the names that Wan checkpoints and LoRA files use."""
+
+    _default_processor_cls = AttentionKernel
+    _available_processors = [AttentionKernel]
+    _fusions = {"to_kv": ("to_k", "to_v"), "to_added_kv": ("add_k_proj", "add_v_proj")}
+    """Layers that `fuse_projections` makes, and what they are made of."""
 
     def __init__(self, dim: int, heads: int, eps: float, added_kv_proj_dim: int | None = None) -> None:
         super().__init__()
@@ -217,18 +244,52 @@ class _WanProjections(nn.Module):
             self.add_k_proj = nn.Linear(added_kv_proj_dim, dim)
             self.add_v_proj = nn.Linear(added_kv_proj_dim, dim)
             self.norm_added_k = nn.RMSNorm(dim, eps=eps)
+        self.set_processor(AttentionKernel())
 
-    def _query(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        query: torch.Tensor = self.norm_q(self.to_q(hidden_states))
-        return query.unflatten(2, (self.heads, -1))
+    @torch.no_grad()
+    def fuse_projections(self) -> None:
+        """Make one matrix of those that read the same tokens; results do not change.
+
+        Raises:
+            ValueError: if an adapter is loaded, which the one matrix would leave out.
+        """
+        present = {name: parts for name, parts in self._fusions.items() if hasattr(self, parts[0])}
+        for name, parts in {} if self.fused_projections else present.items():
+            layers = [getattr(self, part) for part in parts]
+            if not all(isinstance(layer, nn.Linear) for layer in layers):
+                raise ValueError("fuse_qkv_projections: an adapter is loaded; call fuse_lora and unload_lora_weights")
+            fused = nn.Linear(layers[0].in_features, sum(layer.out_features for layer in layers), device="meta")
+            joined = {kind: torch.cat([getattr(layer, kind) for layer in layers]) for kind in ("weight", "bias")}
+            fused.load_state_dict(joined, assign=True)
+            setattr(self, name, fused)
+        self.fused_projections = True
+
+    def unfuse_projections(self) -> None:
+        """Back to separate matrices."""
+        for name in self._fusions:
+            if hasattr(self, name):
+                delattr(self, name)
+        self.fused_projections = False
+
+    def _heads(self, *tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`[B, n, N*D]` -> `[B, n, N, D]`; of one dtype, also where autocast leaves norms in another."""
+        return tuple(x.unflatten(2, (self.heads, -1)).type_as(tokens[-1]) for x in tokens)
 
     def _keys_values(self, hidden_states: torch.Tensor) -> KeysValues:
-        key, value = self.norm_k(self.to_k(hidden_states)), self.to_v(hidden_states)
-        return key.unflatten(2, (self.heads, -1)), value.unflatten(2, (self.heads, -1))
+        if self.fused_projections:
+            key, value = self.to_kv(hidden_states).chunk(2, dim=-1)
+        else:
+            key, value = self.to_k(hidden_states), self.to_v(hidden_states)
+        key, value = self._heads(self.norm_k(key), value)
+        return key, value
 
     def _image_keys_values(self, image: torch.Tensor) -> KeysValues:
-        key, value = self.norm_added_k(self.add_k_proj(image)), self.add_v_proj(image)
-        return key.unflatten(2, (self.heads, -1)), value.unflatten(2, (self.heads, -1))
+        if self.fused_projections:
+            key, value = self.to_added_kv(image).chunk(2, dim=-1)
+        else:
+            key, value = self.add_k_proj(image), self.add_v_proj(image)
+        key, value = self._heads(self.norm_added_k(key), value)
+        return key, value
 
     def _output(self, hidden_states: torch.Tensor) -> torch.Tensor:
         projected: torch.Tensor = self.to_out[0](hidden_states)
@@ -238,25 +299,34 @@ class _WanProjections(nn.Module):
 class CausalWanAttention(_WanProjections):
     """Self-attention: bidirectional, block-causal (also packed), or one chunk against the KV cache."""
 
+    _fusions = {"to_qkv": ("to_q", "to_k", "to_v")}
+
     def forward(
         self, hidden_states: torch.Tensor, rotary: torch.Tensor, plan: AttentionPlan, layer: int
     ) -> torch.Tensor:
         """`hidden_states [B, tokens, N*D]`, `rotary [tokens, 1, D/2]` of `rotary_factors`."""
-        query = rotate(self._query(hidden_states), rotary)
-        key, value = self._keys_values(hidden_states)
-        key = rotate(key, rotary)
+        query, key, value = self._project(hidden_states)
+        query, key = rotate(query, rotary), rotate(key, rotary)
         if plan.kv_cache is not None:
-            seen = attend(query, *plan.kv_cache.overwrite(layer, key, value))
+            seen = self.processor(query, *plan.kv_cache.overwrite(layer, key, value))
         elif plan.spans:
             past = None
             if plan.history is not None and plan.recording:
                 plan.history.record(layer, key, value)
             elif plan.history is not None:
                 past = plan.history.layer(layer)
-            seen = block_causal_attend(query, key, value, plan, past)
+            seen = block_causal_attend(query, key, value, plan, self.processor, past)
         else:
-            seen = attend(query, key, value)
+            seen = self.processor(query, key, value)
         return self._output(seen.flatten(2))
+
+    def _project(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values `[B, tokens, N, D]`."""
+        if self.fused_projections:
+            query, key, value = self.to_qkv(hidden_states).chunk(3, dim=-1)
+        else:
+            query, key, value = self.to_q(hidden_states), self.to_k(hidden_states), self.to_v(hidden_states)
+        return self._heads(self.norm_q(query), self.norm_k(key), value)
 
 
 class WanCrossAttention(_WanProjections):
@@ -271,8 +341,9 @@ class WanCrossAttention(_WanProjections):
         layer: int,
     ) -> torch.Tensor:
         """`text` and `image` are `[B, tokens, N*D]`, or None where the KV cache already holds what they give."""
-        query = self._query(hidden_states)
-        seen = attend(query, *self._context("text", text, plan, layer)).flatten(2)
+        query = self.to_q(hidden_states)
+        (query,) = self._heads(self.norm_q(query).type_as(query))
+        seen = self.processor(query, *self._context("text", text, plan, layer)).flatten(2)
         if plan.image_frames:
             seen = seen + self._attend_image(query, self._context("image", image, plan, layer), plan)
         return self._output(seen)
@@ -287,10 +358,9 @@ class WanCrossAttention(_WanProjections):
             plan.kv_cache.set_context(layer, name, keys_values)
         return keys_values
 
-    @staticmethod
-    def _attend_image(query: torch.Tensor, image: KeysValues, plan: AttentionPlan) -> torch.Tensor:
+    def _attend_image(self, query: torch.Tensor, image: KeysValues, plan: AttentionPlan) -> torch.Tensor:
         """What the first `image_frames` of each half take from the image; zero for all other latent frames."""
         halves = query.unflatten(1, (2 if plan.packed else 1, -1))
         reached = halves[:, :, : plan.image_frames * plan.tokens_per_frame]
-        seen = attend(reached.flatten(1, 2), *image).flatten(2).unflatten(1, reached.shape[1:3])
+        seen = self.processor(reached.flatten(1, 2), *image).flatten(2).unflatten(1, reached.shape[1:3])
         return F.pad(seen, (0, 0, 0, halves.shape[2] - reached.shape[2])).flatten(1, 2)

@@ -110,14 +110,26 @@ def _slot(name: str, width: int, latents: Tensor, conditions: Conditions) -> Ten
     return mask
 
 
-def encode_text(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> Tensor:
+def encode_text(
+    tokenizer: Any,
+    text_encoder: Any,
+    prompts: Sequence[str],
+    device: torch.device | None = None,
+    max_length: int | None = None,
+) -> Tensor:
     """Text tokens ``[B, Lt, Dt]`` of ``prompts``, zero after each prompt's end, as Wan does.
 
-    ``Lt`` is the tokenizer's ``model_max_length`` (512 for Wan, less for the tiny model).
+    ``Lt`` is ``max_length``, or the tokenizer's ``model_max_length`` (512 for Wan, less for the tiny model).
+    ``device`` is where the encoder runs; None is where its weights lie.
     """
     batch = tokenizer(
-        list(prompts), padding="max_length", truncation=True, return_tensors="pt", return_attention_mask=True
-    ).to(text_encoder.device)
+        list(prompts),
+        padding="max_length",
+        truncation=True,
+        max_length=max_length,
+        return_tensors="pt",
+        return_attention_mask=True,
+    ).to(text_encoder.device if device is None else device)
     return encode_token_ids(text_encoder, batch.input_ids, batch.attention_mask)
 
 

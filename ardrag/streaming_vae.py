@@ -46,9 +46,13 @@ class FoldedCausalConv3d(WanCausalConv3d):
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         """Convolve `x` [B, C, T, H, W] after the past frames `cache_x` [B, C, 0-2, H, W]; returns [B, C', T', H', W'].
 
+        On another device than the CPU this is the native convolution, so that a folded VAE may be moved or offloaded.
         Past frames that are missing count as zeros. A time tap that would only see zeros is left out, so a first
         frame (T = 1, no cache) costs one tap instead of three.
         """
+        if x.device.type != "cpu":
+            native: torch.Tensor = super().forward(x, cache_x)
+            return native
         causal_padding = self._padding[4]
         known = 0 if cache_x is None else cache_x.shape[2]
         if HAS_ONEDNN_CONV3D and known >= causal_padding and self.kernel_size != (1, 1, 1) and self._is_inference(x):
@@ -117,7 +121,10 @@ class FusedRMSNorm(WanRMS_norm):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise `x` [B, C, T, H, W] over `C`."""
+        """Normalise `x` [B, C, T, H, W] over `C`; natively on another device than the CPU."""
+        if x.device.type != "cpu":
+            native: torch.Tensor = super().forward(x)
+            return native
         channels = x.shape[1]
         normed = F.rms_norm(x.movedim(1, -1), (channels,), self.gamma.flatten(), eps=1e-24)
         return normed.movedim(-1, 1) + self.bias if torch.is_tensor(self.bias) else normed.movedim(-1, 1)
@@ -126,7 +133,8 @@ class FusedRMSNorm(WanRMS_norm):
 def fold_causal_convs(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     """Make every causal convolution of `vae` a `FoldedCausalConv3d`, every norm fused, in place; returns `vae`.
 
-    Parameters, state-dict keys, saved files and results (to rounding) do not change. Worth it on a CPU only.
+    Parameters, state-dict keys, saved files and results (to rounding) do not change, and wherever the VAE is moved off
+    the CPU it computes as before.
     """
     for module in vae.modules():
         if type(module) is WanCausalConv3d:
@@ -148,9 +156,10 @@ class StreamState:
 class StreamingVAE:
     """Encode and decode a video latent frame by latent frame, equal to the whole-clip results of `vae`.
 
-    The stream uses caches of its own, so any number of streams can share one `vae`. The VAE's tiling and slicing
-    switches have no effect here. Gradients flow through every method; a stream that runs under autograd keeps its
-    graph alive through its caches until `reset` or `restore`.
+    The stream uses caches of its own, so any number of streams can share one `vae`. It computes and answers in the
+    dtype of the VAE, whatever it is given. The VAE's tiling and slicing switches have no effect here. Gradients flow
+    through every method; a stream that runs under autograd keeps its graph alive through its caches until `reset` or
+    `restore`.
 
     Args:
         vae: an `AutoencoderKLWan` in the Wan 2.1 or the residual Wan 2.2 layout, folded or not.
@@ -166,6 +175,7 @@ class StreamingVAE:
         self.temporal_factor: int = vae.config.scale_factor_temporal
         self.pixel_channels: int = vae.config.in_channels // (vae.config.patch_size or 1) ** 2
         self.latent_channels: int = vae.config.z_dim
+        self._dtype: torch.dtype = vae.dtype
         self._fresh = StreamState(_empty_cache(vae.encoder), _empty_cache(vae.decoder))
         self._state = self._fresh
 
@@ -263,7 +273,7 @@ class StreamingVAE:
     def _encode_step(self, pixels: torch.Tensor, cache: FeatureCache) -> tuple[torch.Tensor, FeatureCache]:
         """One step of the encoder: pixels [B, 3, 1|4, H, W] -> normalised latent mean [B, C, 1, h, w], new cache."""
         _move_to_device(self.vae)
-        features = patchify(pixels, patch_size=self.vae.config.patch_size or 1)
+        features = patchify(pixels.to(self._dtype), patch_size=self.vae.config.patch_size or 1)
         _check_same_stream("pixels", features, cache)
         slots = list(cache)
         moments = self.vae.quant_conv(self.vae.encoder(features, feat_cache=slots, feat_idx=[0]))
@@ -275,6 +285,7 @@ class StreamingVAE:
         _move_to_device(self.vae)
         _check_same_stream("latent", latent, cache)
         slots = list(cache)
+        latent = latent.to(self._dtype)
         mean, std = self._latent_statistics(latent)
         features = self.vae.post_quant_conv(latent * std + mean)
         features = self.vae.decoder(features, feat_cache=slots, feat_idx=[0], first_chunk=cache[0] is None)

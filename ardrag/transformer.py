@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
-from diffusers.models.attention import FeedForward
+from diffusers.models.attention import AttentionMixin, FeedForward
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import FP32LayerNorm
@@ -39,6 +39,7 @@ from ardrag.attention import (
     shift_keys,
 )
 from ardrag.kv_cache import ClipHistory, KVCache
+from ardrag.saving import SavedWhole
 
 
 def _modulate(hidden_states: torch.Tensor, norm: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -100,7 +101,7 @@ class CausalWanTransformerBlock(nn.Module):
         return _add_gated(hidden_states, self.ffn(normed), ffn_gate)
 
 
-class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
     """Wan's transformer with a block-causal mode and a KV cache; state dicts fit `WanTransformer3DModel` both ways.
 
     Args (those of `WanTransformer3DModel`, and):
@@ -210,13 +211,21 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             raise ValueError("Give both image_dim and added_kv_proj_dim (image tokens), or neither.")
 
     def new_cache(
-        self, batch_size: int, height: int, width: int, history_frames: int = 0, dtype: torch.dtype | None = None
+        self,
+        batch_size: int,
+        height: int,
+        width: int,
+        history_frames: int = 0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
     ) -> KVCache:
-        """An empty KV cache for latents `[batch_size, C, F, height, width]` on the device of the model.
+        """An empty KV cache for latents `[batch_size, C, F, height, width]`.
 
-        `dtype` is that of the keys, for use under autocast; None is the model's.
+        `device` is where the model will run, which an offloaded model's own is not; None is the model's. `dtype` is
+        that of the keys; None is the model's, or that of the autocast which the cache is made under.
         """
-        config = self.config
+        config, place = self.config, self.device if device is None else device
+        kept = torch.get_autocast_dtype(place.type) if torch.is_autocast_enabled(place.type) else self.dtype
         rows, columns = self._grid(height, width)
         return KVCache(
             num_layers=config.num_layers,
@@ -229,8 +238,8 @@ class CausalWanTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             sink_frames=config.sink_frames,
             history_frames=history_frames,
             shift_keys=shift_keys,
-            dtype=self.dtype if dtype is None else dtype,
-            device=self.device,
+            dtype=kept if dtype is None else dtype,
+            device=place,
         )
 
     @apply_lora_scale("attention_kwargs")

@@ -46,8 +46,10 @@ def generate_bidirectional(
     fitted = fit_image(image, height, width)
     control = tracks if tracks is not None else Tracks.empty(length)
     shown = control.cropped(control.crop_on(*image.size).inverse).cropped(Crop.covering(*image.size, width, height))
-    noise = GeneratorNoise([seeded_generator(seed)], pipeline.transformer.device, pipeline.transformer.dtype)
+    noise = GeneratorNoise([seeded_generator(seed)], pipeline._execution_device, pipeline.transformer.dtype)
     conditions, reference = clip_inputs(pipeline, fitted, prompt, shown, length, noise)
     given = reference if scheduler.config.first_frame == "encode" else None
     latents = generate_clip(pipeline.transformer, conditions, scheduler.schedule(steps), 0.0, noise, given)
-    return to_frames(StreamingVAE(pipeline.vae).decode(latents)[0])
+    frames = to_frames(StreamingVAE(pipeline.vae).decode(latents)[0])
+    pipeline.maybe_free_model_hooks()
+    return frames

@@ -24,6 +24,6 @@ def clip_inputs(
     reference = pipeline.encode_reference(image)
     coloured = pipeline.config.coloured_tracks
     video = tracks.control_video(image.height, image.width, range(num_frames), coloured)
-    motion = StreamingVAE(pipeline.vae).encode(video[None].to(reference))
+    motion = StreamingVAE(pipeline.vae).encode(video[None].to(reference.device)).to(reference.dtype)
     slot = image_slot(reference, noise(motion.shape))
     return Conditions(motion, slot, pipeline.encode_prompt([prompt]), pipeline.encode_image(image)), reference

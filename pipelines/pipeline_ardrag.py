@@ -83,8 +83,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         coloured_tracks: bool = False,
     ) -> None:
         super().__init__()
-        if vae.device.type == "cpu":  # the same numbers, several times faster
-            fold_causal_convs(vae)
+        fold_causal_convs(vae)  # the same numbers, on a CPU several times faster
         self.register_modules(
             transformer=transformer,
             vae=vae,
@@ -234,7 +233,15 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             seed=seed,
             history_latents=0,
         )
-        return self._run(session, tracks, length)
+        return self._streamed(session, tracks, length)
+
+    def _streamed(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
+        """`_run`, after which the session is closed and offloaded models are off the device."""
+        try:
+            yield from self._run(session, tracks, num_frames)
+        finally:
+            session.close()
+            self.maybe_free_model_hooks()
 
     def _run(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
         """Step ``session`` until it has ``num_frames`` frames."""

@@ -37,7 +37,7 @@ LatentCallback = Callable[[int, int, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SessionInputs:
-    """All that a session is made of: tensors on the pipeline's device, settings, and the seed.
+    """All that a session is made of: tensors on the device where the models run, settings, and the seed.
 
     ``reference`` is the normalised latent of the picture ``[1, C, 1, H, W]``; ``text`` and ``image_tokens`` hold one
     row, or two (wanted, negative) where ``guidance_scale`` is not 1. ``picture`` is the (width, height) of the picture
@@ -90,6 +90,7 @@ class Session:
             height=inputs.reference.shape[-2],
             width=inputs.reference.shape[-1],
             history_frames=inputs.history_latents,
+            device=inputs.reference.device,
         )
         self._states: deque[tuple[int, StreamState, list[float]]] = deque(maxlen=inputs.history_latents)
         self._applied: list[TrackArrays] = []
@@ -249,10 +250,10 @@ class Session:
         """Control signals of the chunk (Eq. 6), doubled for guidance."""
         inputs = self._inputs
         video = control_video(control, inputs.height, inputs.width, sigmas, inputs.coloured_tracks)
-        video = video[None].to(inputs.reference)
+        video = video[None].to(inputs.reference.device)
         edges = [self._first_frame_of(latent) - self._first_frame_of(start) for latent in range(start, stop + 1)]
         parts = [video[:, :, low:high] for low, high in zip(edges, edges[1:], strict=False)]
-        motion = torch.cat([self._vae.encode_next(part) for part in parts], dim=2)
+        motion = torch.cat([self._vae.encode_next(part) for part in parts], dim=2).to(inputs.reference.dtype)
         image = image_slot(inputs.reference, noise(motion.shape), start)
         rows = inputs.text.shape[0]
         return Conditions(

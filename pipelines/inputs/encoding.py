@@ -29,9 +29,8 @@ class EncodingMixin:
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text tokens ``[B, Lt, Dt]``."""
-        return encode_text(self.tokenizer, self.text_encoder, prompts).to(
-            self._execution_device, self.transformer.dtype
-        )
+        device = self._execution_device
+        return encode_text(self.tokenizer, self.text_encoder, prompts, device).to(device, self.transformer.dtype)
 
     def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:
         """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder."""
@@ -43,5 +42,5 @@ class EncodingMixin:
 
     def encode_reference(self, image: Image.Image) -> Tensor:
         """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
-        pixels = image_pixels(image).to(self._execution_device, self.vae.dtype)
+        pixels = image_pixels(image).to(self._execution_device)
         return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
 from ardrag.attention import (
+    AttentionKernel,
     AttentionPlan,
-    attend,
     block_causal_attend,
     chunk_spans,
     rotary_factors,
@@ -99,7 +99,7 @@ def test_window_equals_a_dense_mask(num_frames, chunk, first, window, packed):
     query, key, value = torch.randn(3, 2, TOKENS * num_frames * (1 + packed), 2, HEAD_DIM)
     mask = dense_mask(num_frames, chunk, first, window, packed)
     expected = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (query, key, value)), attn_mask=mask)
-    actual = block_causal_attend(query, key, value, plan)
+    actual = block_causal_attend(query, key, value, plan, AttentionKernel())
     torch.testing.assert_close(actual, expected.transpose(1, 2), atol=1e-5, rtol=0)
 
 
@@ -109,12 +109,12 @@ def test_sink_equals_explicit_concatenation():
     whole = rotary_factors(HEAD_DIM, 0, 10, 2, 2, CPU)
     spans = chunk_spans(10, chunk_frames=1, first_chunk_frames=1, window_frames=3, sink_frames=2)
     plan = AttentionPlan(tokens_per_frame=4, num_frames=10, spans=spans, sink_frames=2)
-    actual = block_causal_attend(rotate(plain_query, whole), rotate(plain_key, whole), value, plan)
+    actual = block_causal_attend(rotate(plain_query, whole), rotate(plain_key, whole), value, plan, AttentionKernel())
     seen = torch.tensor([0, 1, 6, 7, 8, 9])
     tokens = (seen[:, None] * 4 + torch.arange(4)).flatten()
     key = rotate(plain_key[:, tokens], rotary_factors(HEAD_DIM, 4, 6, 2, 2, CPU))
     query = rotate(plain_query[:, -4:], rotary_factors(HEAD_DIM, 9, 1, 2, 2, CPU))
-    torch.testing.assert_close(actual[:, -4:], attend(query, key, value[:, tokens]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(actual[:, -4:], AttentionKernel()(query, key, value[:, tokens]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("first", [0, 4])
