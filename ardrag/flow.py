@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 
@@ -141,7 +142,10 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         motion_guidance_scale: likewise over the motion (`ardrag.rollout.Guidance`).
     """
 
+    _compatibles: list[str] = []
+    """Names of the schedulers that could stand in for this one: none, the sampler belongs to the checkpoint."""
     order = 1
+    init_noise_sigma = 1.0
 
     @register_to_config
     def __init__(
@@ -167,6 +171,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"eta: {eta} is outside [0, 1]; 0 is the ODE, 1 re-noises")
         if sigmas is not None:
             _check_schedule(sigmas)
+            self.register_to_config(sigmas=[float(sigma) for sigma in sigmas])  # a list, as when loaded from a file
         self.set_timesteps(num_inference_steps)
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: torch.device | str | None = None) -> None:
@@ -189,9 +194,46 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         uniform = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
         return [float(sigma) for sigma in shift_sigmas(uniform, self.config.shift)]
 
-    def scale_noise(self, sample: Tensor, sigma: Tensor | float, noise: Tensor) -> Tensor:
-        """diffusers' name for `add_noise`."""
-        return add_noise(sample, noise, sigma)
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Tensor | float,
+        sample: Tensor,
+        generator: torch.Generator | None = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """One step of diffusers' denoising loop, by the kernel and ``eta`` of the checkpoint.
+
+        Args:
+            model_output: predicted velocity, like ``sample``.
+            timestep: one of ``timesteps``; the next one, or 0 after the last, is where the step goes.
+            sample: latents at that timestep.
+            generator: source of the noise where ``eta`` is above 0.
+
+        Raises:
+            ValueError: if the timestep is not among ``timesteps``.
+        """
+        sigma = float(timestep) / self.config.num_train_timesteps
+        index = min(range(len(self.timesteps)), key=lambda i: abs(self.sigmas[i] - sigma))
+        if abs(self.sigmas[index] - sigma) > 1e-3:
+            known = ", ".join(f"{known:g}" for known in self.timesteps.tolist())
+            raise ValueError(f"timestep: {float(timestep):g} is not one of {known}; loop over scheduler.timesteps")
+        next_sigma = self.sigmas[index + 1]
+        mean, std = transition(
+            sample, model_output, self.sigmas[index], next_sigma, self.config.eta if next_sigma else 0
+        )
+        noise = randn_tensor(mean.shape, generator, mean.device, mean.dtype) if std > 0 else torch.zeros_like(mean)
+        before = mean + std * noise
+        return SchedulerOutput(prev_sample=before) if return_dict else (before,)
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor | float | None = None) -> Tensor:
+        """The sample as it is; other schedulers of diffusers scale it here."""
+        return sample
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor | float, noise: Tensor) -> Tensor:
+        """`add_noise` as diffusers calls it, with ``timestep`` one number or one for each sample."""
+        sigma = torch.as_tensor(timestep).to(sample) / self.config.num_train_timesteps
+        return add_noise(sample, noise, sigma.reshape(-1, *[1] * (sample.ndim - 1)) if sigma.ndim else sigma)
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)

@@ -178,7 +178,40 @@ def test_schedules():
 
 
 def test_scale_noise_is_add_noise(clean, noise):
-    assert torch.equal(FewStepScheduler().scale_noise(clean, 0.4, noise), add_noise(clean, noise, 0.4))
+    scheduler = FewStepScheduler()
+    torch.testing.assert_close(scheduler.scale_noise(clean, 400, noise), add_noise(clean, noise, 0.4))
+    each = torch.linspace(100, 900, len(clean))
+    rows = [scheduler.scale_noise(clean[i : i + 1], each[i], noise[i : i + 1]) for i in range(len(clean))]
+    torch.testing.assert_close(scheduler.scale_noise(clean, each, noise), torch.cat(rows))
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_loop_of_diffusers_is_the_sampler(clean, eta):
+    """Its steps are those of the kernel, with the same noise; the last one is deterministic."""
+    scheduler = FewStepScheduler(eta=eta)
+    scheduler.set_timesteps(3)
+    sample = latents = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    sigmas, ours, theirs = scheduler.sigmas, *(torch.Generator().manual_seed(2) for _ in range(2))
+    for i, timestep in enumerate(scheduler.timesteps):
+        sample = scheduler.step(0.1 * sample, timestep, sample, generator=ours).prev_sample
+        mean, std = transition(latents, 0.1 * latents, sigmas[i], sigmas[i + 1], eta if sigmas[i + 1] else 0)
+        latents = mean + std * torch.randn(mean.shape, generator=theirs) if std else mean
+    assert torch.equal(sample, latents)
+    (tuple_form,) = scheduler.step(sample, 1000.0, sample, generator=ours, return_dict=False)
+    assert tuple_form.shape == clean.shape and torch.equal(scheduler.scale_model_input(sample, 5), sample)
+
+
+def test_a_timestep_of_another_schedule_is_refused(clean):
+    with pytest.raises(ValueError, match="timestep: 700 is not one of 1000, 755, 522; loop over scheduler.timesteps"):
+        FewStepScheduler().step(clean, 700, clean)
+
+
+def test_saved_and_loaded_settings_are_the_same(tmp_path):
+    scheduler = FewStepScheduler(sigmas=(1, 0.5, 0))
+    scheduler.save_pretrained(tmp_path)
+    ours = {name: value for name, value in scheduler.config.items() if name != "_use_default_values"}
+    assert dict(FewStepScheduler.from_pretrained(tmp_path).config) == ours and ours["sigmas"] == [1.0, 0.5, 0.0]
+    assert scheduler.compatibles == [] and scheduler.init_noise_sigma == 1
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ def test_a_part_that_is_given_need_not_be_whole(folder, pipeline):
 
 def test_the_transformer_alone(folder):
     model, info = CausalWanTransformer.from_pretrained(folder / "transformer", output_loading_info=True)
-    assert info["missing_keys"] in ([], set()) and not any(p.is_meta for p in model.parameters())
+    assert not info["missing_keys"] and not any(p.is_meta for p in model.parameters())
     gone = drop_tensor(folder / "transformer")
-    with pytest.raises(ValueError, match=f"CausalWanTransformer in .*transformer lacks {gone}"):
+    with pytest.raises(ValueError, match=f"CausalWanTransformer in .* lacks {gone}"):
         CausalWanTransformer.from_pretrained(folder, subfolder="transformer")
 
 
