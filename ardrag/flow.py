@@ -219,9 +219,8 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
             known = ", ".join(f"{known:g}" for known in self.timesteps.tolist())
             raise ValueError(f"timestep: {float(timestep):g} is not one of {known}; loop over scheduler.timesteps")
         next_sigma = self.sigmas[index + 1]
-        mean, std = transition(
-            sample, model_output, self.sigmas[index], next_sigma, self.config.eta if next_sigma else 0
-        )
+        eta = self.config.eta if next_sigma else 0.0
+        mean, std = transition(sample, model_output, self.sigmas[index], next_sigma, eta)
         noise = randn_tensor(mean.shape, generator, mean.device, mean.dtype) if std > 0 else torch.zeros_like(mean)
         before = mean + std * noise
         return SchedulerOutput(prev_sample=before) if return_dict else (before,)
