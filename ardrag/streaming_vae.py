@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm, patchify, unpatchify
 
+from ardrag.folded_vae import fold_resampling
+
 
 # PyTorch asks oneDNN for a 3-D convolution only above a size that small models do not reach. Its kernels are known to
 # be fast on x86 processors; elsewhere the fold stays.
@@ -142,6 +144,7 @@ def fold_causal_convs(vae: AutoencoderKLWan) -> AutoencoderKLWan:
             module.__class__ = FoldedCausalConv3d
         elif type(module) is WanRMS_norm:
             module.__class__ = FusedRMSNorm
+    fold_resampling(vae)
     return vae
 
 
