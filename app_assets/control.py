@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import SIGMA
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.tracks import Tracks
 
 
 GRAB_RADIUS = 0.07

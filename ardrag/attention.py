@@ -226,9 +226,17 @@ def block_causal_attend(
 class _WanProjections(nn.Module, AttentionModuleMixin):
     """The parameters of an attention layer under the names that Wan checkpoints and LoRA files use."""
 
+    processor: Attend
+    fused_projections: bool
+    to_qkv: nn.Linear
+    to_kv: nn.Linear
+    to_added_kv: nn.Linear
     _default_processor_cls = AttentionKernel
     _available_processors = [AttentionKernel]
-    _fusions = {"to_kv": ("to_k", "to_v"), "to_added_kv": ("add_k_proj", "add_v_proj")}
+    _fusions: dict[str, tuple[str, ...]] = {
+        "to_kv": ("to_k", "to_v"),
+        "to_added_kv": ("add_k_proj", "add_v_proj"),
+    }
     """Layers that `fuse_projections` makes, and what they are made of."""
 
     def __init__(self, dim: int, heads: int, eps: float, added_kv_proj_dim: int | None = None) -> None:
@@ -244,7 +252,7 @@ class _WanProjections(nn.Module, AttentionModuleMixin):
             self.add_k_proj = nn.Linear(added_kv_proj_dim, dim)
             self.add_v_proj = nn.Linear(added_kv_proj_dim, dim)
             self.norm_added_k = nn.RMSNorm(dim, eps=eps)
-        self.set_processor(AttentionKernel())
+        self.processor = AttentionKernel()
 
     @torch.no_grad()
     def fuse_projections(self) -> None:
@@ -299,7 +307,7 @@ class _WanProjections(nn.Module, AttentionModuleMixin):
 class CausalWanAttention(_WanProjections):
     """Self-attention: bidirectional, block-causal (also packed), or one chunk against the KV cache."""
 
-    _fusions = {"to_qkv": ("to_q", "to_k", "to_v")}
+    _fusions: dict[str, tuple[str, ...]] = {"to_qkv": ("to_q", "to_k", "to_v")}
 
     def forward(
         self, hidden_states: torch.Tensor, rotary: torch.Tensor, plan: AttentionPlan, layer: int

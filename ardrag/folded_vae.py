@@ -124,7 +124,7 @@ class FoldedUpBlock(WanResidualUpBlock):
 def fold_resampling(vae: nn.Module) -> None:
     """Change the classes of the upsampling blocks of an `AutoencoderKLWan` to those of this module, in place."""
     for module in vae.modules():
-        if type(module) is WanResample and module.mode.startswith("upsample"):
+        if type(module) is WanResample and str(module.mode).startswith("upsample"):
             module.__class__ = FoldedResample
             module.resample.__class__ = FoldedUpsample
         elif type(module) is DupUp3D:

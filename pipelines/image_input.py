@@ -46,7 +46,7 @@ def open_image(
     file: str | os.PathLike[str] | IO[bytes],
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
-    formats: Sequence[str] | None = None,
+    formats: list[str] | tuple[str, ...] | None = None,
 ) -> Image.Image:
     """Read a picture file as RGB, as `check_image` makes it; HEIC too where ``pillow-heif`` is installed.
 

@@ -23,8 +23,9 @@ from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
 from ardrag.tracks.crop import Crop
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import SIGMA, Canvas
-from ardrag.tracks.tracks import TrackArrays, Tracks, control_video
+from ardrag.tracks.tracks import Tracks, control_video
 from ardrag.transformer import CausalWanTransformer
 from pipelines.frame_store import Frame, FrameStore
 from pipelines.inputs.points import Place, applied_tracks, checked_rows, glide

@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from ardrag.tracks.crop import Crop
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.tracks import Tracks
 
 
 Frame = npt.NDArray[np.uint8]

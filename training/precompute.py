@@ -25,7 +25,8 @@ from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.sprites import SpriteClip, make_clip
 from training.run.clips import FEATURES, pack_clip

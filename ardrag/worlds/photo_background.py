@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ def photo_window(
     high, wide = min(int(height * zoom), entry.height), min(int(width * zoom), entry.width)
     top, left = int(rng.integers(entry.height - high + 1)), int(rng.integers(entry.width - wide + 1))
     window = library.read(entry)[top : top + high, left : left + wide]
-    picture = cv2.resize(window, (width, height), interpolation=cv2.INTER_AREA if zoom > 1 else cv2.INTER_LINEAR)
+    picture: Any = cv2.resize(window, (width, height), interpolation=cv2.INTER_AREA if zoom > 1 else cv2.INTER_LINEAR)
     return recoloured(picture[:, ::-1] if rng.random() < 0.5 else picture, rng)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,8 @@ class Item:
         matrix = self.matrices[frame].astype(np.float64)
         matrix[:, 2] = pixel_offset(matrix[:, :2], matrix[:, 2] - (columns.start, rows.start))
         size = (columns.stop - columns.start, rows.stop - rows.start)
-        return cv2.warpAffine(self.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        drawn: Any = cv2.warpAffine(self.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return drawn
 
 
 def prepare(rgba: npt.NDArray[np.uint8], size: float, shadow: tuple[float, float] | None) -> npt.NDArray[np.uint8]:
@@ -68,6 +70,7 @@ def prepare(rgba: npt.NDArray[np.uint8], size: float, shadow: tuple[float, float
     import cv2
 
     scale = size / max(rgba.shape[:2])
+    small: npt.NDArray[Any]
     width, height = (max(round(extent * scale), 3) for extent in (rgba.shape[1], rgba.shape[0]))
     alpha = rgba[..., 3:].astype(np.float32) / 255
     premultiplied = np.concatenate([rgba[..., :3] * alpha, alpha * 255], -1)

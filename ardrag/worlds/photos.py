@@ -91,7 +91,7 @@ def sample_item(
     side = math.sqrt(height * width)
     size = rng.uniform(0.18, 0.45) * side
     shadow = tuple(rng.uniform(-0.03, 0.05, 2) * side) if rng.random() < 0.3 else None
-    rgba = prepare(cutout, size, shadow)  # type: ignore[arg-type]
+    rgba = prepare(cutout, size, shadow)
     extent = np.array([width, height], np.float32)
     inset = np.float32(size / 2 if rng.random() < 0.7 else 4.0)
     low, high = np.minimum(0 * extent + inset, extent / 2), np.maximum(extent - inset, extent / 2)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import MAX_POINTS, SIGMA
-from ardrag.tracks.tracks import TrackArrays, Tracks, held_places
+from ardrag.tracks.tracks import Tracks, held_places
 
 
 Place = Sequence[float] | None

@@ -8,7 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.tracks import Tracks
 
 
 WAY = [[(0.2, 0.3)], [(0.5, 0.5)], [(0.6, 0.6), (0.1, 0.9, 0.5)], [None, (0.3, 0.9)], [], [(0.4, 0.2)], [(0.5, 0.2)]]

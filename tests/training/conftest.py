@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 
 from ardrag.conditioning import Conditions, image_slot
-from ardrag.tracks.tracks import TrackArrays
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.transformer import CausalWanTransformer
 from training.run.clips import FEATURES, pack_clip
 

@@ -16,7 +16,7 @@ import torch
 from datasets import Features, Image, List, Value
 from torch import Tensor
 
-from ardrag.tracks.tracks import TrackArrays
+from ardrag.tracks.sampling import TrackArrays
 
 
 SCHEMA = "ardrag.clips/v1"

@@ -19,7 +19,7 @@ from datasets import Dataset, concatenate_datasets, load_dataset, load_from_disk
 from torch import Tensor
 
 from ardrag.rollout import seeded_generator
-from ardrag.tracks.tracks import TrackArrays
+from ardrag.tracks.sampling import TrackArrays
 from pipelines import ARDragPipeline
 from pipelines.hub.client import clear_errors
 from training.run.clips import FEATURES, SCHEMA, unpack_half, unpack_tracks

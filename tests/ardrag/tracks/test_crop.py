@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ardrag.tracks.crop import WHOLE, Crop, crop_of_canvas
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import Canvas
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.tracks import Tracks
 
 
 def test_the_middle_of_a_portrait():

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import MAX_POINTS, SIGMA
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.tracks import Tracks
 from pipelines.inputs.points import applied_tracks, glide
 
 

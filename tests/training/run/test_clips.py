@@ -5,7 +5,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.tracks import Tracks
 from training.run.clips import FEATURES, SCHEMA, pack_clip, pack_half, pack_tracks, unpack_half, unpack_tracks
 
 
