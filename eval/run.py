@@ -86,7 +86,8 @@ class Worker:
         row: Row = {"index": index, "name": case.name, "categories": list(case.categories), "note": case.note}
         row |= {"first_seconds": made.first_seconds, "seconds": made.seconds, "frames": len(made.frames)}
         row |= {"pixels": list(made.frames.shape[1:3]), **self.meter.measure(made.case, made.frames)}
-        if self.system.kind == "causal" and index < self.config.long_clips and case.sprites is not None:
+        exact = case.sprites is not None or case.photos is not None
+        if self.system.kind == "causal" and index < self.config.long_clips and exact:
             longer = self.suite.case(index, LONG_FRAMES)
             long = self.make(longer, seed)
             row["long"] = self.meter.follow(long.case, long.frames)

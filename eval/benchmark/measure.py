@@ -1,7 +1,7 @@
 """Everything that is measured of one clip, by name: the one place where metrics meet a case.
 
-Where the case is a clip of Sprite World, the sprites are found by template match, which is exact and was in no reward;
-elsewhere a point tracker finds the points. Values are None where there was nothing to measure.
+Where the case is a clip of one of our worlds, what moves is found by template match, which is exact and was in no
+reward; elsewhere a point tracker finds the points. Values are None where there was nothing to measure.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ardrag.judges.photo_match import piece_offsets, region_psnr
 from ardrag.judges.rewards import first_queries, pixel_trajectories
 from ardrag.judges.template_match import background_psnr, colour_errors, psnr, sprite_centres
 from ardrag.judges.tracking import PointTracker, Trajectories
+from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
 from eval.metrics.aesthetic import FrameScorer, frame_scores
 from eval.metrics.background import flicker
@@ -82,6 +84,10 @@ class Meter:
         if case.sprites is not None:
             found, wanted, curves = sprite_curves(case.sprites, frames)
             values["flicker"] = flicker(frames, case.sprites.untouched)
+        elif case.photos is not None:
+            found, wanted, curves = photo_curves(case.photos, frames)
+            values["flicker"] = flicker(frames, case.photos.untouched)
+            values["first_frame_psnr"] = float(psnr(frames[:1], case.photos.frames[:1])[0])
         else:
             found, wanted = self._tracked(case, frames)
             start = np.repeat(case.picture[None], len(frames), axis=0)
@@ -95,10 +101,11 @@ class Meter:
         values["path_error_percent"] = percent_of_diagonal(values["path_error"], *frames.shape[1:3])
         values |= {name: mean_of(curve[1:]) for name, curve in curves.items() if name != "path_error"}
         if whole:
-            by_tracker = (found, wanted) if case.sprites is None else self._tracked(case, frames)
+            exact = case.sprites is not None or case.photos is not None
+            by_tracker = self._tracked(case, frames) if exact else (found, wanted)
             values["lost"] = lost_share(*by_tracker)
             values["consistency"] = motion_consistency(*by_tracker, self.temporal_factor)
-            if case.sprites is not None:
+            if exact:
                 values["consistency_template"] = motion_consistency(found, wanted, self.temporal_factor)
         return values, curves
 
@@ -127,6 +134,24 @@ def sprite_curves(clip: SpriteClip, frames: Pixels) -> tuple[Trajectories, Traje
         "background_psnr": background_psnr(clip, frames),
     }
     return found, wanted, curves
+
+
+def photo_curves(clip: PhotoClip, frames: Pixels) -> tuple[Trajectories, Trajectories, dict[str, Any]]:
+    """As `sprite_curves`, of a clip of Photo World."""
+    if frames.shape != clip.frames.shape:
+        raise ValueError(f"frames: shape {frames.shape}; the true video has {clip.frames.shape}")
+    true = clip.xy[:, : len(clip.movers)].astype(np.float32)
+    offsets = piece_offsets(clip, frames)
+    known = clip.visible[:, : len(clip.movers)] & np.isfinite(offsets).all(-1)
+    found = np.where(known[..., None], true + offsets, 0).astype(np.float32)
+    regions = region_psnr(clip, frames)
+    curves = {
+        "identity": identity(frames, found, known, clip.frames, true, PATCH_REACH),
+        "background_psnr": psnr(frames, clip.background, clip.untouched),
+        "piece_psnr": regions["piece"],
+        "rest_psnr": regions["rest"],
+    }
+    return Trajectories(found, np.ones(known.shape, bool)), Trajectories(true, known), curves
 
 
 def sprite_identity(clip: SpriteClip, frames: Pixels, centres: np.ndarray) -> Float:

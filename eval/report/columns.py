@@ -41,6 +41,21 @@ METRICS = (
     Metric("identity", "identity", "higher", 3, "correlation of the patch around a found point with the true one"),
     Metric("colour_error", "colour error, of 255", "lower", 1, "5x5 pixels at the sprite's centre against the truth"),
     Metric("background_psnr", "background PSNR, dB", "higher", 2, "over pixels that no sprite touches"),
+    Metric(
+        "first_frame_psnr",
+        "first frame, dB",
+        "higher",
+        2,
+        "PSNR of frame 0, which the VAE alone decides (photos)",
+    ),
+    Metric(
+        "piece_psnr",
+        "moved piece, dB",
+        "higher",
+        2,
+        "PSNR at the places where the moved things truly are, after the first frame (photos)",
+    ),
+    Metric("rest_psnr", "rest of the picture, dB", "higher", 2, "PSNR of all other pixels (photos)"),
     Metric("flicker", "flicker, of 255", "lower", 2, "mean change from frame to frame of the same pixels"),
     Metric("truth_psnr", "PSNR to truth, dB", "higher", 2, "over all pixels, against the true video"),
     Metric(

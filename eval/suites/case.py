@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ardrag.tracks.crop import Crop
 from ardrag.tracks.schema import MAX_TRACKS
 from ardrag.tracks.tracks import Tracks
+from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
-from pipelines.image_input import covered_box, fit_image
+from pipelines.image_input import fit_image
 
 
 Pixels = npt.NDArray[np.uint8]
@@ -35,6 +37,7 @@ class Case:
         categories: names for the breakdown.
         truth: uint8 ``[T, H, W, 3]``, the true video of at least ``num_frames``, where there is one.
         sprites: the full record of a Sprite World clip, where it is one.
+        photos: the full record of a Photo World clip, where it is one.
         note: what the reader had to leave out.
     """
 
@@ -47,6 +50,7 @@ class Case:
     categories: tuple[str, ...] = ()
     truth: Pixels | None = None
     sprites: SpriteClip | None = None
+    photos: PhotoClip | None = None
     note: str = ""
 
 
@@ -110,17 +114,15 @@ def fit_case(case: Case, height: int, width: int) -> Case:
     own = case.picture.shape[:2]
     if own == (height, width):
         return case
-    left, top, right, bottom = covered_box(own[1], own[0], height, width)
     arrays = case.tracks.to_array(case.num_frames)
-    size = np.array([own[1], own[0]])
-    xy = (arrays.xy * size - [left, top]) / [right - left, bottom - top]
+    xy = Crop.covering(own[1], own[0], width, height).places(arrays.xy)
     tracks = Tracks.from_array(xy, arrays.visible, arrays.force, fps=case.tracks.fps)
 
     def fitted(picture: Pixels) -> Pixels:
         return np.asarray(fit_image(Image.fromarray(picture), height, width))
 
     truth = None if case.truth is None else np.stack([fitted(frame) for frame in case.truth])
-    return replace(case, picture=fitted(case.picture), tracks=tracks, truth=truth, sprites=None)
+    return replace(case, picture=fitted(case.picture), tracks=tracks, truth=truth, sprites=None, photos=None)
 
 
 class OnCanvas(Suite):

@@ -9,6 +9,7 @@ from eval.suites.case import OnCanvas, Suite
 from eval.suites.folder import FolderSuite
 from eval.suites.mcbench import McBenchSuite
 from eval.suites.movebench import MoveBenchSuite
+from eval.suites.photos import PhotoSuite
 from eval.suites.sprites import SpriteSuite
 from eval.suites.tapvid import TapVidSuite
 from eval.suites.vipseg import VipSegSuite
@@ -17,18 +18,20 @@ from eval.suites.vipseg import VipSegSuite
 READERS: dict[str, Callable[[str], Suite]] = {
     reader.name: reader for reader in (FolderSuite, MoveBenchSuite, TapVidSuite, VipSegSuite, McBenchSuite)
 }
+WORLDS: dict[str, Callable[[], Suite]] = {suite.name: suite for suite in (SpriteSuite, PhotoSuite)}
 
 
 def open_suite(text: str, size: str = "") -> Suite:
-    """``sprites``, or ``reader:path``; all cases on a canvas of ``size``, ``WIDTHxHEIGHT``, if one is given.
+    """``sprites``, ``photos``, or ``reader:path``; all cases on a canvas of ``size``, ``WIDTHxHEIGHT``, if given.
 
     Raises:
         ValueError: if there is no such reader, its files are not as they should be, or the size is none.
     """
     name, _, path = text.partition(":")
-    if text != SpriteSuite.name and (name not in READERS or not path):
-        raise ValueError(f"suite: {text!r} is unknown; use sprites, or one of {', '.join(READERS)} with :path")
-    suite = SpriteSuite() if text == SpriteSuite.name else READERS[name](path)
+    if text not in WORLDS and (name not in READERS or not path):
+        worlds = " or ".join(WORLDS)
+        raise ValueError(f"suite: {text!r} is unknown; use {worlds}, or one of {', '.join(READERS)} with :path")
+    suite = WORLDS[text]() if text in WORLDS else READERS[name](path)
     if not size:
         return suite
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)

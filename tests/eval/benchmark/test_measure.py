@@ -10,6 +10,7 @@ from eval.benchmark.measure import Meter
 from eval.metrics.aesthetic import load_scorer
 from eval.metrics.features import SpriteSpace
 from eval.suites.case import Case
+from eval.suites.photos import PhotoSuite
 from eval.suites.sprites import SpriteSuite
 
 
@@ -125,3 +126,16 @@ def test_a_video_that_does_not_fit_is_refused(meter, case):
         meter.measure(case, case.truth[:9])
     with pytest.raises(ValueError, match="frames: shape .* the true video has"):
         meter.measure(case, case.truth[:, ::2])
+
+
+def test_photo_world_is_measured_by_regions(meter, picture_folder, monkeypatch):
+    monkeypatch.setenv("ARDRAG_PHOTOS", picture_folder)
+    suite = PhotoSuite()
+    cases = (suite.case(index, FRAMES) for index in range(30))
+    case = next(c for c in cases if not {"still", "camera"} & set(c.categories) and c.photos.visible.all())
+    true = meter.measure(case, case.truth)["values"]
+    assert true["path_error"] < 0.4 and true["identity"] > 0.95 and true["flicker"] == 0
+    assert min(true[name] for name in ("first_frame_psnr", "piece_psnr", "rest_psnr", "background_psnr")) > 70
+    still = meter.measure(case, frozen(case.truth))["values"]
+    assert still["first_frame_psnr"] > 70 and still["piece_psnr"] < 25 and still["path_error"] > 2
+    assert still["background_psnr"] > 70

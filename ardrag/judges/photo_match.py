@@ -1,0 +1,70 @@
+"""Where the moved things of a Photo World clip are in any video of it, and how much of the picture is kept.
+
+A thing is looked for as it truly looks in each frame, turned, grown and half hidden as it is then: the visible part of
+it in the true video is the template of a masked, normalised correlation over the whole frame.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ardrag.judges.template_match import psnr
+from ardrag.worlds.photos import PhotoClip
+
+
+Pixels = npt.NDArray[np.uint8]
+Float = npt.NDArray[np.float32]
+FEWEST_PIXELS = 40
+"""Of a thing with fewer visible pixels than this nobody can say where it is."""
+
+
+def piece_offsets(clip: PhotoClip, frames: Pixels) -> Float:
+    """How far each moved thing is from where it should be, ``[T, P]`` of ``(x, y)`` in pixels, ``P`` its movers.
+
+    NaN where too little of it is visible. Between whole pixels by the top of a parabola.
+    """
+    found = np.full((len(frames), len(clip.movers), 2), np.nan, np.float32)
+    for p, mover in enumerate(clip.movers):
+        for t, frame in enumerate(frames):
+            mask = clip.owner[t] == mover + 1
+            if mask.sum() >= FEWEST_PIXELS:
+                found[t, p] = offset_of(frame, clip.frames[t], mask)
+    return found
+
+
+def offset_of(frame: Pixels, truth: Pixels, mask: npt.NDArray[np.bool_]) -> Float:
+    """Offset ``(x, y)`` at which the masked part of ``truth`` correlates best with ``frame``, both ``[H, W, 3]``."""
+    import cv2
+
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    border = max(truth.shape[:2]) // 4
+    padded = cv2.copyMakeBorder(frame, border, border, border, border, cv2.BORDER_REPLICATE).astype(np.float32)
+    template, weights = truth[box].astype(np.float32), np.repeat(mask[box][..., None], 3, -1).astype(np.float32)
+    score = cv2.matchTemplate(padded, template, cv2.TM_CCOEFF_NORMED, mask=weights)
+    score = np.where(np.isfinite(score), score, -1.0)
+    y, x = np.unravel_index(int(score.argmax()), score.shape)
+    around = np.pad(score, 1, constant_values=-1.0)
+    across, down = _top(around[y + 1, x : x + 3]), _top(around[y : y + 3, x + 1])
+    return np.array([x + across - border - box[1].start, y + down - border - box[0].start], np.float32)
+
+
+def _top(three: npt.NDArray[np.floating]) -> float:
+    """Top of the parabola through three neighbours, from the middle one."""
+    before, best, after = (float(value) for value in three)
+    bend = before - 2 * best + after
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def region_psnr(clip: PhotoClip, frames: Pixels) -> dict[str, npt.NDArray[np.float64]]:
+    """PSNR in dB against the true video, frame by frame ``[T]``: ``piece`` of the moved things' true places, ``rest``.
+
+    NaN where a region has no pixels.
+    """
+    moved = np.isin(clip.owner[: len(frames)], np.array(clip.movers) + 1)
+    regions = {"piece": moved, "rest": ~moved}
+    return {
+        name: np.concatenate([psnr(frames[t : t + 1], clip.frames[t : t + 1], where[t]) for t in range(len(frames))])
+        for name, where in regions.items()
+    }
