@@ -43,7 +43,7 @@ def offset_of(frame: Pixels, truth: Pixels, mask: npt.NDArray[np.bool_]) -> Floa
     padded = cv2.copyMakeBorder(frame, border, border, border, border, cv2.BORDER_REPLICATE).astype(np.float32)
     template, weights = truth[box].astype(np.float32), np.repeat(mask[box][..., None], 3, -1).astype(np.float32)
     score = cv2.matchTemplate(padded, template, cv2.TM_CCOEFF_NORMED, mask=weights)
-    score = np.where(np.isfinite(score), score, -1.0)
+    score = np.where(np.isfinite(score), score, -1.0).astype(np.float64)
     y, x = np.unravel_index(int(score.argmax()), score.shape)
     around = np.pad(score, 1, constant_values=-1.0)
     across, down = _top(around[y + 1, x : x + 3]), _top(around[y : y + 3, x + 1])
