@@ -6,6 +6,8 @@ it in the true video is the template of a masked, normalised correlation over th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -50,7 +52,7 @@ def offset_of(frame: Pixels, truth: Pixels, mask: npt.NDArray[np.bool_]) -> Floa
     return np.array([x + across - border - box[1].start, y + down - border - box[0].start], np.float32)
 
 
-def _top(three: npt.NDArray[np.floating]) -> float:
+def _top(three: npt.NDArray[Any]) -> float:
     """Top of the parabola through three neighbours, from the middle one."""
     before, best, after = (float(value) for value in three)
     bend = before - 2 * best + after
