@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from diffusers import UniPCMultistepScheduler
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -27,8 +28,13 @@ FEW_STEP_SIGMAS = (1.0, 0.755, 0.522, 0.0)
 """The paper's three-step schedule (appendix B.2: timesteps 1000, 755, 522, 0)."""
 
 
-GENERATION_MODES = ("causal", "bidirectional")
-"""How a checkpoint makes its latents: chunk by chunk against a cache, or all at once."""
+CHOICES = {
+    "mode": ("causal", "bidirectional"),
+    "solver": ("euler", "unipc"),
+    "motion_null": ("blank", "zeros"),
+    "first_frame": ("encode", "generate"),
+}
+"""Settings of `FewStepScheduler` that are words."""
 
 
 def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:
@@ -136,10 +142,12 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         eta: the kernel's stochasticity (see `transition`); 0 ODE, 1 re-noise.
         first_frame: ``"encode"`` clamps latent 0 to the encoded reference, ``"generate"`` makes it (AR-Drag Eq. 6).
         num_train_timesteps: ``timestep = num_train_timesteps * sigma`` at the transformer's door.
-        mode: ``"causal"``, chunk by chunk, or ``"bidirectional"``, the whole clip at once (`GENERATION_MODES`).
+        mode: ``"causal"``, chunk by chunk against a cache, or ``"bidirectional"``, the whole clip at once.
         solver: of the ODE where the whole clip is made at once: ``"euler"``, or ``"unipc"`` as Wan's own pipelines.
         guidance_scale: guidance over the text where the user does not say; 1 is off.
-        motion_guidance_scale: likewise over the motion (`ardrag.rollout.Guidance`).
+        motion_guidance_scale: likewise over the motion (`ardrag.guidance`).
+        motion_null: the motion slot without any track, for guidance: ``"blank"``, the control of no tracks, or
+            ``"zeros"``, where that is what was dropped in training.
     """
 
     _compatibles: list[str] = []
@@ -160,13 +168,12 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         solver: str = "euler",
         guidance_scale: float = 1.0,
         motion_guidance_scale: float = 1.0,
+        motion_null: str = "blank",
     ) -> None:
-        if mode not in GENERATION_MODES:
-            raise ValueError(f"mode: {mode!r} is unknown; use 'causal' or 'bidirectional'")
-        if solver not in ("euler", "unipc"):
-            raise ValueError(f"solver: {solver!r} is unknown; use 'euler' or 'unipc'")
-        if first_frame not in ("encode", "generate"):
-            raise ValueError(f"first_frame: {first_frame!r} is unknown; use 'encode' or 'generate'")
+        settings = {"mode": mode, "solver": solver, "motion_null": motion_null, "first_frame": first_frame}
+        for name, value in settings.items():
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name}: {value!r} is unknown; use {' or '.join(map(repr, CHOICES[name]))}")
         if not 0 <= eta <= 1:
             raise ValueError(f"eta: {eta} is outside [0, 1]; 0 is the ODE, 1 re-noises")
         if sigmas is not None:
@@ -193,6 +200,16 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
             return [float(sigma) for sigma in own]
         uniform = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
         return [float(sigma) for sigma in shift_sigmas(uniform, self.config.shift)]
+
+    def multistep(self, num_inference_steps: int) -> UniPCMultistepScheduler | None:
+        """diffusers' UniPC with its timesteps set, as Wan's own pipelines run; None where the solver is Euler's."""
+        if self.config.solver == "euler":
+            return None
+        solver = UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=self.config.shift
+        )
+        solver.set_timesteps(num_inference_steps)
+        return solver
 
     def step(
         self,

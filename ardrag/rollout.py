@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ardrag.conditioning import Conditions, transformer_input
 from ardrag.flow import Kernel, clean_from_velocity, transition
+from ardrag.guidance import Guidance, extrapolate
 from ardrag.kv_cache import KVCache
 from ardrag.transformer import CausalWanTransformer
 
@@ -69,6 +70,22 @@ class ChunkRollout:
     exit_next: Tensor | None
 
 
+UNGUIDED = Guidance()
+
+
+def velocity_of(
+    transformer: CausalWanTransformer, latents: Tensor, timestep: Tensor, conditions: Conditions, **options: Any
+) -> Tensor:
+    """The transformer's answer in the number format of ``latents``, whatever that of its weights is.
+
+    Latents stay in float32 between steps where the weights are in half precision; ``options`` go to the transformer.
+    """
+    inputs = transformer_input(latents, conditions, transformer.config.input_layout)
+    (velocity,) = transformer(inputs, timestep, conditions.text, conditions.image_tokens, return_dict=False, **options)
+    answer: Tensor = velocity.to(latents.dtype)
+    return answer
+
+
 def predict_velocity(
     transformer: CausalWanTransformer,
     latents: Tensor,
@@ -76,30 +93,18 @@ def predict_velocity(
     conditions: Conditions,
     cache: KVCache,
     update_cache: bool = False,
-    guidance_scale: float = 1.0,
+    guidance: Guidance = UNGUIDED,
 ) -> Tensor:
     """Velocity of one chunk ``[B, C, F, H, W]`` at one ``sigma`` against the cache.
 
-    With a ``guidance_scale`` other than 1, conditions and cache hold ``2 B`` rows, the wanted conditions first and the
-    negative ones after them, and the answer is extrapolated from the second to the first (classifier-free guidance).
+    With ``guidance``, conditions and cache hold ``guidance.rows * B`` rows: the wanted conditions first, after them
+    those without text and those without motion, as far as the guidance asks for them (`ardrag.guidance.without`).
     """
-    guided = guidance_scale != 1
-    inputs = torch.cat([latents, latents]) if guided else latents
+    inputs = torch.cat([latents] * guidance.rows)
     timestep = inputs.new_full((inputs.shape[0],), 1000.0 * sigma, dtype=torch.float32)
-    (velocity,) = transformer(
-        transformer_input(inputs, conditions, transformer.config.input_layout),
-        timestep,
-        conditions.text,
-        conditions.image_tokens,
-        kv_cache=cache,
-        frame_offset=conditions.first_latent,
-        update_cache=update_cache,
-        return_dict=False,
-    )
-    if not guided:
-        return velocity
-    wanted, negative = velocity.chunk(2)
-    return negative + guidance_scale * (wanted - negative)
+    options = {"kv_cache": cache, "frame_offset": conditions.first_latent, "update_cache": update_cache}
+    velocity = velocity_of(transformer, inputs, timestep, conditions, **options)
+    return extrapolate(list(velocity.chunk(guidance.rows)), guidance)
 
 
 def write_cache(
@@ -107,11 +112,11 @@ def write_cache(
     clean: Tensor,
     conditions: Conditions,
     cache: KVCache,
-    guidance_scale: float = 1.0,
+    guidance: Guidance = UNGUIDED,
 ) -> None:
     """Append a finished chunk to the cache by one pass at sigma 0 (Algorithm 1, line 22)."""
     with torch.no_grad():
-        predict_velocity(transformer, clean.detach(), 0.0, conditions, cache, True, guidance_scale)
+        predict_velocity(transformer, clean.detach(), 0.0, conditions, cache, True, guidance)
 
 
 def generate_chunk(
@@ -124,7 +129,7 @@ def generate_chunk(
     grad_step: int | None = None,
     stochastic_step: int | None = None,
     callback: StepCallback | None = None,
-    guidance_scale: float = 1.0,
+    guidance: Guidance = UNGUIDED,
     kernel: Kernel = transition,
 ) -> ChunkRollout:
     """Denoise the chunk that ``conditions`` describe from pure noise, step by step (Algorithm 1).
@@ -140,7 +145,7 @@ def generate_chunk(
             gradient, unless gradients are off altogether. None for none.
         stochastic_step: the one stochastic step of selective stochasticity; None for ``eta`` everywhere.
         callback: called after every step.
-        guidance_scale: strength of classifier-free guidance; see `predict_velocity`.
+        guidance: strength of classifier-free guidance; see `predict_velocity`.
         kernel: the transition kernel; the last step, to sigma 0, is always deterministic.
 
     Raises:
@@ -154,13 +159,12 @@ def generate_chunk(
     if grad_step is not None and not 0 <= grad_step < steps:
         raise ValueError(f"grad_step: {grad_step} must be in 0 .. {steps - 1}")
     rows, _, frames, height, width = conditions.motion.shape
-    batch = rows if guidance_scale == 1 else rows // 2
-    latents = noise((batch, transformer.config.out_channels, frames, height, width))
+    latents = noise((rows // guidance.rows, transformer.config.out_channels, frames, height, width))
     exit_noisy = exit_clean = exit_next = None
     grad_allowed = torch.is_grad_enabled()
     for step, (sigma, next_sigma) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         with torch.set_grad_enabled(step == grad_step and grad_allowed):
-            velocity = predict_velocity(transformer, latents, sigma, conditions, cache, guidance_scale=guidance_scale)
+            velocity = predict_velocity(transformer, latents, sigma, conditions, cache, guidance=guidance)
             if step == grad_step:
                 exit_noisy = latents
                 exit_clean = clean_from_velocity(latents, velocity, sigma)
@@ -176,33 +180,44 @@ def generate_chunk(
 
 def generate_clip(
     transformer: CausalWanTransformer,
-    conditions: Conditions,
+    conditions: Conditions | list[Conditions],
     sigmas: Sequence[float],
     eta: float,
     noise: Noise,
     reference: Tensor | None = None,
+    guidance: Guidance = UNGUIDED,
+    solver: Any = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
-    """Denoise a whole clip ``[B, C, F, H, W]`` at once, every latent looking at all others: the bidirectional teacher.
+    """Denoise a whole clip ``[B, C, F, H, W]`` at once, every latent looking at all others: the bidirectional model.
 
     Args:
+        conditions: of the clip; with ``guidance`` the list of them that `ardrag.guidance.without` makes, which are
+            asked one after the other: the memory is that of one.
         sigmas: schedule of ``K + 1`` values from 1 to 0.
         eta: the kernel's stochasticity; 0 is the ODE.
         noise: source of initial and transition noise.
         reference: latent 0 ``[B, C, 1, H, W]`` where it is given; it keeps sigma 0 from the start.
+        guidance: strength of classifier-free guidance.
+        solver: a multistep solver of diffusers with its timesteps set, which then has its own sigmas; None is `eta`'s
+            kernel.
+        callback: called after every step.
     """
-    batch, _, frames, height, width = conditions.motion.shape
+    parts = conditions if isinstance(conditions, list) else [conditions]
+    batch, _, frames, height, width = parts[0].motion.shape
     latents = noise((batch, transformer.config.out_channels, frames, height, width))
-    for sigma, next_sigma in zip(sigmas, sigmas[1:], strict=False):
-        levels = latents.new_full((batch, frames), sigma)
+    times = [1000 * sigma for sigma in sigmas[:-1]] if solver is None else [float(t) for t in solver.timesteps]
+    for step, time in enumerate(times):
+        told = latents.new_full((batch, frames), time, dtype=torch.float32)
         if reference is not None:
-            latents, levels[:, 0] = torch.cat([reference, latents[:, :, 1:]], dim=2), 0
-        (velocity,) = transformer(
-            transformer_input(latents, conditions, transformer.config.input_layout),
-            1000 * levels,
-            conditions.text,
-            conditions.image_tokens,
-            return_dict=False,
-        )
-        mean, std = transition(latents, velocity, sigma, next_sigma, eta)
-        latents = mean + std * noise(mean.shape) if std > 0 else mean
-    return latents if reference is None else torch.cat([reference, latents[:, :, 1:]], dim=2)
+            latents, told[:, 0] = torch.cat([reference.to(latents), latents[:, :, 1:]], dim=2), 0
+        timestep = told[:, 0] if reference is None else told
+        velocity = extrapolate([velocity_of(transformer, latents, timestep, part) for part in parts], guidance)
+        if solver is None:
+            mean, std = transition(latents, velocity, sigmas[step], sigmas[step + 1], eta)
+            latents = mean + std * noise(mean.shape) if std > 0 else mean
+        else:
+            latents = solver.step(velocity, solver.timesteps[step], latents, return_dict=False)[0]
+        if callback is not None:
+            latents = callback(step, time / 1000, latents)
+    return latents if reference is None else torch.cat([reference.to(latents), latents[:, :, 1:]], dim=2)

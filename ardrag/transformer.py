@@ -307,7 +307,9 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             timestep = torch.cat([torch.zeros_like(noisy), noisy], dim=1)
             rotary = torch.cat([rotary, rotary])
 
-        hidden_states = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
+        # Latents may be in float32 where the weights are in half precision: rounded here, and nowhere before.
+        hidden_states = self.patch_embedding(hidden_states.to(self.patch_embedding.weight.dtype))
+        hidden_states = hidden_states.flatten(2).transpose(1, 2).contiguous()
         temb, modulation = self._embed_time(timestep, hidden_states.dtype)
         text, image = self._embed_context(encoder_hidden_states, encoder_hidden_states_image, plan)
         for block in self.blocks:
@@ -362,11 +364,11 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         self, text: torch.Tensor, image: torch.Tensor | None, plan: AttentionPlan
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Text and image tokens at the width of the model; None where nobody will read them."""
-        cache, embedder = plan.kv_cache, self.condition_embedder
+        cache, embedder, kind = plan.kv_cache, self.condition_embedder, self.patch_embedding.weight.dtype
         text_known = cache is not None and cache.use_context("text", text)
         if image is None or not plan.image_frames or (cache is not None and cache.use_context("image", image)):
-            return None if text_known else embedder.text_embedder(text), None
-        return None if text_known else embedder.text_embedder(text), embedder.image_embedder(image)
+            return None if text_known else embedder.text_embedder(text.to(kind)), None
+        return None if text_known else embedder.text_embedder(text.to(kind)), embedder.image_embedder(image.to(kind))
 
     def _project(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
         shift, scale = (self.scale_shift_table.to(temb.device) + temb.unsqueeze(2)).chunk(2, dim=2)

@@ -19,6 +19,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, image_slot
+from ardrag.guidance import Guidance
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
@@ -227,7 +228,7 @@ class Session:
             with self._timed("decode"):
                 pixels = torch.cat([self._vae.decode_next(latent) for latent in clean.split(1, dim=2)], dim=2)
             with self._timed("cache"):
-                write_cache(self._transformer, clean, conditions, self._cache, self._inputs.guidance_scale)
+                write_cache(self._transformer, clean, conditions, self._cache, self._guidance)
         except BaseException:
             self._vae.restore(before)
             raise
@@ -239,6 +240,10 @@ class Session:
             self.frames.append(frame)
         self.position = stop
         return frames
+
+    @property
+    def _guidance(self) -> Guidance:
+        return Guidance(text=self._inputs.guidance_scale - 1)
 
     def _noise(self, latent: int) -> GeneratorNoise:
         """Noise of one step: a function of the session's seed and the latent frame alone."""
@@ -282,6 +287,6 @@ class Session:
             inputs.eta,
             noise,
             callback=tell,
-            guidance_scale=inputs.guidance_scale,
+            guidance=self._guidance,
         )
         return rollout.latents

@@ -26,7 +26,8 @@ INSIDE = {
     "worlds": {"tracks"},
     **dict.fromkeys(("controls", "conditioning", "attention"), CONTROLS),
     "transformer": CONTROLS,
-    "rollout": CONTROLS | {"transformer"},
+    "guidance": {"conditioning"},
+    "rollout": CONTROLS | {"transformer", "guidance"},
     "convert": CONTROLS | {"transformer"},
     "judges": LEAVES | {"home", "version"},
 }

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from ardrag.conditioning import Conditions, encode_text
 from ardrag.flow import FEW_STEP_SIGMAS, FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
+from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
@@ -241,7 +242,7 @@ def student_loss(model: Any, cast: Cast, scene: Scene, config: DistillConfig) ->
     level, learned = sigmas[:, None, :, None, None], (sigmas > 0).to(clean)
     noisy = add_noise(clean, draws.score_noise, level)
     velocity, logits = cast.critic(noisy, sigmas, scene.score_conditions)
-    guidance = dmd.Guidance(config.text_guidance, config.motion_guidance)
+    guidance = Guidance(config.text_guidance, config.motion_guidance)
     real = dmd.teacher_clean(
         cast.teacher.transformer,
         noisy.detach(),

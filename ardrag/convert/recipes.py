@@ -35,6 +35,7 @@ BIDIRECTIONAL = {
     "eta": 0.0,
     "first_frame": "generate",
     "guidance_scale": 6.0,
+    "motion_null": "zeros",
 }
 
 
@@ -74,7 +75,7 @@ TRACKS = Recipe(
     ("latents", "mask", "image", "motion"),
     (),
     {"image_fill": "grey"},
-    BIDIRECTIONAL | {"shift": 6.0, "guidance_scale": 3.0},
+    BIDIRECTIONAL | {"shift": 6.0, "guidance_scale": 3.333, "motion_guidance_scale": 2.167},
     "track_ids",
 )
 CAUSAL_TRACKS = Recipe(

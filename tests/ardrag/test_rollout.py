@@ -5,6 +5,7 @@ import torch
 
 from ardrag.conditioning import Conditions
 from ardrag.flow import FEW_STEP_SIGMAS, add_noise, clean_from_velocity
+from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, generate_chunk, generate_clip, predict_velocity, write_cache
 from ardrag.transformer import CausalWanTransformer
 
@@ -220,7 +221,9 @@ def test_rows_do_not_depend_on_the_batch(model):
 def test_guidance_extrapolates_from_negative_to_wanted(model, scale):
     conditions = make_conditions(rows=2)
     latents = torch.randn(1, CHANNELS, 1, SIZE, SIZE)
-    guided = predict_velocity(model, latents, 0.7, conditions, model.new_cache(2, SIZE, SIZE), guidance_scale=scale)
+    guided = predict_velocity(
+        model, latents, 0.7, conditions, model.new_cache(2, SIZE, SIZE), guidance=Guidance(scale - 1)
+    )
     pair = torch.cat([latents, latents])
     wanted, negative = predict_velocity(model, pair, 0.7, conditions, model.new_cache(2, SIZE, SIZE)).chunk(2)
     torch.testing.assert_close(guided, negative + scale * (wanted - negative))
@@ -229,7 +232,7 @@ def test_guidance_extrapolates_from_negative_to_wanted(model, scale):
 
 def test_guided_chunk_makes_half_the_rows(model):
     conditions = make_conditions(rows=2)
-    assert run(model, conditions, guidance_scale=2.0).latents.shape == (1, CHANNELS, 1, SIZE, SIZE)
+    assert run(model, conditions, guidance=Guidance(1.0)).latents.shape == (1, CHANNELS, 1, SIZE, SIZE)
 
 
 def test_gradients_that_are_off_stay_off():

@@ -9,13 +9,12 @@ Shapes: clips ``[B, C, F, H, W]``, noise levels ``[B, F]`` (0 where a latent is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, transformer_input
 from ardrag.flow import clean_from_velocity, shift_sigmas, velocity_target
+from ardrag.guidance import Guidance, extrapolate, without
 from ardrag.transformer import CausalWanTransformer
 
 
@@ -34,38 +33,6 @@ def clip_sigmas(levels: Tensor, num_latents: int, first_given: bool) -> Tensor:
     if first_given:
         sigmas[:, 0] = 0
     return sigmas
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Strength of the teacher's classifier-free guidance over text and over motion; 0 is none.
-
-    ``velocity + text * (velocity - without text) + motion * (velocity - without motion)``: a ``text`` of 3 is a
-    guidance scale of 4 in the usual count.
-    """
-
-    text: float = 0.0
-    motion: float = 0.0
-
-
-def without(conditions: Conditions, null_text: Tensor, null_motion: Tensor, guidance: Guidance) -> list[Conditions]:
-    """The conditions, then those without text and without motion, as far as ``guidance`` asks for them."""
-    found = [conditions]
-    if guidance.text:
-        found.append(replace(conditions, text=null_text.expand_as(conditions.text)))
-    if guidance.motion:
-        found.append(replace(conditions, motion=null_motion.expand_as(conditions.motion)))
-    return found
-
-
-def extrapolate(velocities: list[Tensor], guidance: Guidance) -> Tensor:
-    """Guided velocity from those that belong to `without`."""
-    wanted, rest = velocities[0], velocities[1:]
-    scales = [scale for scale in (guidance.text, guidance.motion) if scale]
-    guided = wanted
-    for scale, lacking in zip(scales, rest, strict=True):
-        guided = guided + scale * (wanted - lacking)
-    return guided
 
 
 @torch.no_grad()

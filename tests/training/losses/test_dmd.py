@@ -6,6 +6,7 @@ from torch import nn
 
 from ardrag.conditioning import Conditions
 from ardrag.flow import add_noise, clean_from_velocity
+from ardrag.guidance import Guidance
 from training.losses import dmd
 
 
@@ -87,7 +88,7 @@ def test_guidance(clips, text, motion):
     conditions = Conditions(control, image, torch.full((2, 5, 8), 0.7, dtype=torch.float64))
     sigmas = torch.full((2, 4), 0.5, dtype=torch.float64)
     null_text, null_motion = torch.zeros(1, 5, 8, dtype=torch.float64), torch.full_like(control[:1], -1)
-    guidance = dmd.Guidance(text, motion)
+    guidance = Guidance(text, motion)
     clean = dmd.teacher_clean(Told(), noisy, sigmas, conditions, null_text, null_motion, guidance)
     velocity = control + 0.7 + 0.5 + text * 0.7 + motion * (control - null_motion)
     torch.testing.assert_close(clean, noisy - 0.5 * velocity)
