@@ -17,12 +17,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 
 
 ShiftKeys = Callable[[torch.Tensor, int], torch.Tensor]
 KeysValues = tuple[torch.Tensor, torch.Tensor]
+Made = TypeVar("Made")
+MAX_KEPT = 32
+"""Tensors (noise levels, and what the model makes of them) that a cache remembers the modulation of."""
 
 
 class ClipHistory:
@@ -97,6 +101,7 @@ class KVCache:
         self._shift_keys = shift_keys
         self._position = self._oldest = self._sink_shift = 0
         self._context: dict[str, tuple[torch.Tensor, list[KeysValues | None]]] = {}
+        self._kept: dict[int, tuple[torch.Tensor, dict[int | None, Any]]] = {}
 
         def allocate(frames: int) -> list[torch.Tensor]:
             shape = (batch_size, frames * tokens_per_frame, num_heads, head_dim)
@@ -233,6 +238,7 @@ class KVCache:
                 [buffer.clone() for buffer in buffers] for buffers in self._buffers()
             )
         other._context = {name: (source, list(kept)) for name, (source, kept) in self._context.items()}
+        other._kept = {key: (source, dict(made)) for key, (source, made) in self._kept.items()}
         return other
 
     def _archive(self, start: int, stop: int) -> None:
@@ -275,5 +281,19 @@ class KVCache:
         self._context[name][1][layer] = keys_values
 
     def reset_context(self) -> None:
-        """Forgets text and image; call it after changing them in place, or after changing weights or adapters."""
-        self._context = {}
+        """Forgets text, image and `kept`; call it after changing them in place, or changing weights or adapters."""
+        self._context, self._kept = {}, {}
+
+    # Modulation: the same at every latent frame for each of the few noise levels of a schedule.
+
+    def kept(self, source: torch.Tensor, layer: int | None, make: Callable[[torch.Tensor], Made]) -> Made:
+        """`make(source)`, made once for each layer and tensor object `source` (the latest `MAX_KEPT` of them)."""
+        if id(source) not in self._kept:
+            while len(self._kept) >= MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[id(source)] = (source, {})  # holds the object, so that its id is nobody else's
+        made = self._kept[id(source)][1]
+        if layer not in made:
+            made[layer] = make(source)
+        found: Made = made[layer]
+        return found

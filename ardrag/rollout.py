@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,6 +87,13 @@ def velocity_of(
     return answer
 
 
+@lru_cache(maxsize=64)
+def timesteps(rows: int, sigma: float, device: torch.device) -> Tensor:
+    """Timesteps ``[rows]`` at one ``sigma``, always the same tensor: the cache knows by it what is made already."""
+    with torch.inference_mode(False):
+        return torch.full((rows,), 1000.0 * sigma, dtype=torch.float32, device=device)
+
+
 def predict_velocity(
     transformer: CausalWanTransformer,
     latents: Tensor,
@@ -101,7 +109,7 @@ def predict_velocity(
     those without text and those without motion, as far as the guidance asks for them (`ardrag.guidance.without`).
     """
     inputs = torch.cat([latents] * guidance.rows)
-    timestep = inputs.new_full((inputs.shape[0],), 1000.0 * sigma, dtype=torch.float32)
+    timestep = timesteps(inputs.shape[0], sigma, inputs.device)
     options = {"kv_cache": cache, "frame_offset": conditions.first_latent, "update_cache": update_cache}
     velocity = velocity_of(transformer, inputs, timestep, conditions, **options)
     return extrapolate(list(velocity.chunk(guidance.rows)), guidance)

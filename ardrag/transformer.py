@@ -15,9 +15,10 @@ the width of the model.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin, FeedForward
@@ -42,14 +43,32 @@ from ardrag.kv_cache import ClipHistory, KVCache
 from ardrag.saving import SavedWhole
 
 
-def _modulate(hidden_states: torch.Tensor, norm: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """`norm(x) * (1 + scale) + shift` for `x [B, M*n, D]`, `scale` and `shift [B, M, 1, D]`."""
+class Modulation(NamedTuple):
+    """What a noise level does to one half of a block: `norm(x) * scale + shift`, then `x + update * gate`.
+
+    Each `[B, M, 1, D]`; M = 1 for all latent frames, or M one for each.
+    """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    gate: torch.Tensor
+
+
+def _modulate(
+    hidden_states: torch.Tensor, norm: FP32LayerNorm, scale: torch.Tensor, shift: torch.Tensor
+) -> torch.Tensor:
+    """`norm(x) * scale + shift` for `x [B, M*n, D]`, `scale` and `shift [B, M, 1, D]`; one operation if B = M = 1."""
+    if scale.shape[:2] == (1, 1):
+        size, weight, bias = norm.normalized_shape, scale.flatten().float(), shift.flatten().float()
+        return F.layer_norm(hidden_states.float(), size, weight, bias, norm.eps).type_as(hidden_states)
     normed = norm(hidden_states.float()).unflatten(1, (scale.shape[1], -1))
-    return torch.addcmul(shift, normed, 1 + scale).flatten(1, 2).type_as(hidden_states)
+    return torch.addcmul(shift, normed, scale).flatten(1, 2).type_as(hidden_states)
 
 
 def _add_gated(hidden_states: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     """`x + update * gate` for `x` and `update [B, M*n, D]`, `gate [B, M, 1, D]`."""
+    if gate.shape[1] == 1:
+        return torch.addcmul(hidden_states.float(), update.float(), gate[:, 0]).type_as(hidden_states)
     frames, updates = (x.float().unflatten(1, (gate.shape[1], -1)) for x in (hidden_states, update))
     return torch.addcmul(frames, updates, gate).flatten(1, 2).type_as(hidden_states)
 
@@ -88,17 +107,24 @@ class CausalWanTransformerBlock(nn.Module):
         plan: AttentionPlan,
     ) -> torch.Tensor:
         """`hidden_states [B, tokens, D]`; `modulation [B, M, 6, D]`, M = 1 for all latent frames or M one for each."""
-        parts = (self.scale_shift_table + modulation.float()).chunk(6, dim=2)
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = parts
+        if plan.kv_cache is None:
+            attention, feed_forward = self._modulations(modulation)
+        else:
+            attention, feed_forward = plan.kv_cache.kept(modulation, self.layer, self._modulations)
 
-        normed = _modulate(hidden_states, self.norm1, scale, shift)
-        hidden_states = _add_gated(hidden_states, self.attn1(normed, rotary, plan, self.layer), gate)
+        normed = _modulate(hidden_states, self.norm1, attention.scale, attention.shift)
+        hidden_states = _add_gated(hidden_states, self.attn1(normed, rotary, plan, self.layer), attention.gate)
 
         normed = self.norm2(hidden_states.float()).type_as(hidden_states)
         hidden_states = hidden_states + self.attn2(normed, text, image, plan, self.layer)
 
-        normed = _modulate(hidden_states, self.norm3, ffn_scale, ffn_shift)
-        return _add_gated(hidden_states, self.ffn(normed), ffn_gate)
+        normed = _modulate(hidden_states, self.norm3, feed_forward.scale, feed_forward.shift)
+        return _add_gated(hidden_states, self.ffn(normed), feed_forward.gate)
+
+    def _modulations(self, modulation: torch.Tensor) -> tuple[Modulation, Modulation]:
+        """Of self-attention and of the feed-forward, from `modulation [B, M, 6, D]`."""
+        parts = (self.scale_shift_table + modulation.float()).chunk(6, dim=2)
+        return Modulation(parts[0], 1 + parts[1], parts[2]), Modulation(parts[3], 1 + parts[4], parts[5])
 
 
 class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
@@ -310,7 +336,11 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         # Latents may be in float32 where the weights are in half precision: rounded here, and nowhere before.
         hidden_states = self.patch_embedding(hidden_states.to(self.patch_embedding.weight.dtype))
         hidden_states = hidden_states.flatten(2).transpose(1, 2).contiguous()
-        temb, modulation = self._embed_time(timestep, hidden_states.dtype)
+        dtype = hidden_states.dtype
+        if kv_cache is None:
+            temb, modulation = self._embed_time(timestep, dtype)
+        else:
+            temb, modulation = kv_cache.kept(timestep, None, lambda level: self._embed_time(level, dtype))
         text, image = self._embed_context(encoder_hidden_states, encoder_hidden_states_image, plan)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -372,7 +402,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
 
     def _project(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
         shift, scale = (self.scale_shift_table.to(temb.device) + temb.unsqueeze(2)).chunk(2, dim=2)
-        projected: torch.Tensor = self.proj_out(_modulate(hidden_states, self.norm_out, scale, shift))
+        projected: torch.Tensor = self.proj_out(_modulate(hidden_states, self.norm_out, 1 + scale, shift))
         return projected
 
     def _unpatchify(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ardrag.kv_cache import KVCache
+from ardrag.kv_cache import MAX_KEPT, KVCache
 
 
 TOKENS, LAYERS = 2, 2
@@ -166,6 +166,36 @@ def test_context_is_kept_for_the_same_tensor_only():
     assert not cache.use_context("text", other) and cache.context(0, "text") is None
     cache.reset_context()
     assert not cache.use_context("text", prompt)
+
+
+def test_what_a_level_makes_is_made_once_for_each_tensor_and_layer():
+    cache, made = make(), []
+
+    def double(level):
+        made.append(level.item())
+        return 2 * level
+
+    first, second = torch.tensor(1.0), torch.tensor(3.0)
+    for _ in range(2):
+        results = [cache.kept(level, layer, double).item() for level in (first, second) for layer in (None, 0)]
+        assert results == [2, 2, 6, 6]
+    assert made == [1, 1, 3, 3]
+    twin = cache.fork()
+    twin.kept(first, 1, double)
+    cache.kept(first, 1, double)
+    assert made == [1, 1, 3, 3, 1, 1], "a fork and its origin share what was made before, nothing after"
+    cache.reset_context()
+    cache.kept(first, None, double)
+    assert len(made) == 7
+
+
+def test_levels_of_a_long_schedule_do_not_pile_up():
+    cache = make()
+    levels = [torch.tensor(float(i)) for i in range(2 * MAX_KEPT)]
+    for level in levels:
+        assert cache.kept(level, 0, torch.clone) == level
+    assert len(cache._kept) == MAX_KEPT
+    assert cache.kept(levels[0], 0, torch.clone) == 0
 
 
 def test_may_be_made_under_inference_mode():
