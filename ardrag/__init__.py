@@ -16,7 +16,7 @@ Latents are always [B, C, F, H, W]. Latent frame 0 decodes to one pixel frame, l
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ardrag.version import __version__
+from ardrag.home import __version__
 
 
 if TYPE_CHECKING:

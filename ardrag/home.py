@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 
+__version__ = "0.1.0"
+"""The version of this package, also stamped into the code that published repositories carry."""
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (PACKAGE / "pipelines").is_dir()
 ROOT = PACKAGE if INSTALLED else PACKAGE.parent

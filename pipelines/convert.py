@@ -31,8 +31,8 @@ from ardrag.convert.encoders import convert_image_encoder, convert_text_encoder,
 from ardrag.convert.reading import Weights, open_weights
 from ardrag.convert.recipes import STUDENTS, Recipe, recognise
 from ardrag.flow import FewStepScheduler
+from ardrag.home import __version__
 from ardrag.transformer import CausalWanTransformer
-from ardrag.version import __version__
 from pipelines.hub.client import MODEL_INDEX, clear_errors, link_or_copy, require_safetensors
 
 

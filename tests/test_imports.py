@@ -20,16 +20,17 @@ MAY_IMPORT = {
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
 LEAVES = {"flow", "kv_cache", "saving", "tracks", "worlds"}
-CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home", "version"}
+CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
     **dict.fromkeys(("flow", "kv_cache", "saving", "tracks"), set[str]()),
     "worlds": {"tracks"},
     **dict.fromkeys(("controls", "conditioning", "attention"), CONTROLS),
-    "transformer": CONTROLS,
+    "block": CONTROLS,
+    "transformer": CONTROLS | {"block"},
     "guidance": {"conditioning"},
     "rollout": CONTROLS | {"transformer", "guidance"},
     "convert": CONTROLS | {"transformer"},
-    "judges": LEAVES | {"home", "version"},
+    "judges": LEAVES | {"home"},
 }
 """Which parts of `ardrag`, files or folders, a part may import beside itself."""
 OLD_NAMES = {"sprite_aesthetic", "sprite_features"}

@@ -13,7 +13,7 @@ import pytest
 import tomllib
 
 from ardrag import home
-from ardrag.version import __version__
+from ardrag.home import __version__
 from setup import PARTS, inside_ardrag
 from tests.test_readme import blocks
 

@@ -14,9 +14,9 @@ from diffusers import ModelMixin, SchedulerMixin
 from safetensors import SafetensorError
 
 from ardrag.flow import FewStepScheduler
+from ardrag.home import __version__
 from ardrag.saving import whole_folder
 from ardrag.transformer import CausalWanTransformer
-from ardrag.version import __version__
 from pipelines.hub.client import (
     MODEL_INDEX,
     PIPELINE_FILE,

@@ -15,8 +15,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ardrag.home import PACKAGE, module_name
-from ardrag.version import __version__
+from ardrag.home import PACKAGE, __version__, module_name
 from pipelines.hub.client import PIPELINE_FILE, code_hash, stamp_line
 
 

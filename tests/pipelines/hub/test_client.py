@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import hf_raise_for_status
 
-from ardrag.version import __version__
+from ardrag.home import __version__
 from pipelines.hub.client import clear_errors, push_folder, transport_error
 from tests.hub_process import HubProcess
 from tests.hub_server import Blob, HubServer, Repository, refusal

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ardrag.version import __version__
+from ardrag.home import __version__
 from pipelines.hub import remote_code
 from pipelines.hub.client import STAMP, code_hash, warn_of_changes
 from pipelines.hub.remote_code import ENTRY, check_names, code_files, flatten, module_order, module_path, write_code
