@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ardrag.tracks.sampling import TrackArrays
-from ardrag.tracks.schema import SIGMA
 from ardrag.tracks.tracks import Tracks
 
 
@@ -54,15 +53,15 @@ class Control:
     def __init__(self, plan: Tracks) -> None:
         self._plan = plan
         self._keys: list[Hashable] = []
-        self._sigmas: dict[Hashable, float] = {}
+        self._brushes: dict[Hashable, float | None] = {}
         self._live: dict[Hashable, LiveTrack] = {}
         self._last: TrackArrays | None = None
         self._add_columns()
 
     @property
-    def sigmas(self) -> list[float]:
-        """Relative spread of each column."""
-        return [self._sigmas[key] for key in self._keys]
+    def brushes(self) -> list[float | None]:
+        """How wide each column is, relative to sqrt(height * width); None as the checkpoint has it."""
+        return [self._brushes[key] for key in self._keys]
 
     @property
     def pressed(self) -> bool:
@@ -128,19 +127,19 @@ class Control:
     def snapshot(self) -> Control:
         """A copy that nobody presses on, to come back to."""
         twin = copy.copy(self)
-        twin._keys, twin._sigmas = list(self._keys), dict(self._sigmas)
+        twin._keys, twin._brushes = list(self._keys), dict(self._brushes)
         twin._live = {key: LiveTrack(track.last) for key, track in self._live.items()}
         return twin
 
     def _plan_keys(self) -> list[Hashable]:
         """A name for each column of the plan: its track's, so that it keeps its column in another plan."""
         spots = [(track.id, i) for track in self._plan.tracks for i in range(max(1, len(track.offsets)))]
-        rest = len(self._plan.sigmas()) - len(spots)
+        rest = len(self._plan.brushes()) - len(spots)
         return [*spots, *(("camera", i) for i in range(rest))]
 
     def _add_columns(self) -> None:
-        for key, sigma in zip(self._plan_keys(), self._plan.sigmas(), strict=True):
-            self._sigmas[key] = sigma
+        for key, brush in zip(self._plan_keys(), self._plan.brushes(), strict=True):
+            self._brushes[key] = brush
             if key not in self._keys:
                 self._keys.append(key)
 
@@ -167,5 +166,5 @@ class Control:
             raise ValueError(f"drag: {MAX_LIVE_TRACKS} tracks are held already; take hold of one of them, or rewind")
         key = ("live", len(self._keys))
         self._keys.append(key)
-        self._sigmas[key] = SIGMA
+        self._brushes[key] = None
         return key

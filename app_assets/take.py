@@ -99,7 +99,7 @@ class Take:
         dragged = self.control.pressed or self.control.pending
         self._settle = SETTLE_LATENTS if dragged else max(0, self._settle - 1)
         rows = self.control.sample(frames)
-        made = self.session.step(rows, self.control.sigmas)
+        made = self.session.step(rows, self.control.brushes)
         del self._before[latent:]
         self._before += [before] * (self.session.position - latent)
         places = np.concatenate([rows.xy.astype(float).round(4), rows.visible[..., None]], axis=2).tolist()

@@ -7,8 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, image_slot
+from ardrag.controls.control import Rows
 from ardrag.rollout import Noise
-from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
 
@@ -19,11 +19,10 @@ def clip_inputs(
 ) -> tuple[Conditions, Tensor]:
     """Conditions (one row, Eq. 6) and reference latent ``[1, C, 1, H, W]`` of a clip of ``num_frames`` pixel frames.
 
-    ``image`` has the size that is generated; ``noise`` fills the image slot beyond latent 0.
+    ``image`` has the size that is generated; a track that begins late is shown what is in ``image`` at its place: no
+    later frame is known yet. ``noise`` fills the image slot beyond latent 0.
     """
-    reference = pipeline.encode_reference(image)
-    coloured = pipeline.config.coloured_tracks
-    video = tracks.control_video(image.height, image.width, range(num_frames), coloured)
-    motion = StreamingVAE(pipeline.vae).encode(video[None].to(reference.device)).to(reference.dtype)
-    slot = image_slot(reference, noise(motion.shape))
-    return Conditions(motion, slot, pipeline.encode_prompt([prompt]), pipeline.encode_image(image)), reference
+    scene = pipeline.scene(image)
+    motion = pipeline.control.clip(pipeline.vae, scene, Rows.of(tracks, range(num_frames)))
+    slot = image_slot(scene.reference, noise(motion.shape))
+    return Conditions(motion, slot, pipeline.encode_prompt([prompt]), pipeline.encode_image(image)), scene.reference

@@ -19,6 +19,8 @@ from diffusers.loaders import WanLoraLoaderMixin
 from PIL import Image
 from torch import Tensor
 
+from ardrag.controls.build import build_control
+from ardrag.controls.control import Control
 from ardrag.flow import FewStepScheduler
 from ardrag.home import ROOT
 from ardrag.streaming_vae import fold_causal_convs
@@ -60,7 +62,9 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
         buckets: ``[height, width]`` pairs that the checkpoint was trained on; None means the paper's (appendix B.1).
         fps: frames per second of the generated video.
-        coloured_tracks: the checkpoint knows tracks apart by the colour of their heat (`control_video`).
+        control: what the model is shown of the tracks, by name or as ``{"name": ..., settings}`` (`ardrag.controls`);
+            default is the paper's heat maps.
+        coloured_tracks: what checkpoints before ``control`` say for ``control="coloured"``.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
@@ -80,9 +84,11 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         image_processor: Any = None,
         buckets: list[list[int]] | None = None,
         fps: float = 16.0,
+        control: str | dict[str, Any] | None = None,
         coloured_tracks: bool = False,
     ) -> None:
         super().__init__()
+        shown = build_control(control, coloured_tracks)
         fold_causal_convs(vae)  # the same numbers, on a CPU several times faster
         self.register_modules(
             transformer=transformer,
@@ -94,8 +100,13 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             scheduler=scheduler,
         )
         self.register_to_config(
-            buckets=[list(bucket) for bucket in buckets or PAPER_BUCKETS], fps=fps, coloured_tracks=coloured_tracks
+            buckets=[list(bucket) for bucket in buckets or PAPER_BUCKETS], fps=fps, control=shown.config()
         )
+
+    @property
+    def control(self) -> Control:
+        """What the model is shown of the tracks."""
+        return build_control(self.config.control)
 
     def check_inputs(
         self,
@@ -179,7 +190,8 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         scheduler: FewStepScheduler = self.scheduler
         steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         inputs = SessionInputs(
-            reference=self.encode_reference(fitted),
+            scene=self.scene(fitted),
+            control=self.control,
             text=text,
             image_tokens=self.encode_image(fitted, len(text)),
             picture=image.size,
@@ -190,7 +202,6 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             eta=scheduler.config.eta,
             first_frame=scheduler.config.first_frame,
             guidance_scale=guidance_scale,
-            coloured_tracks=self.config.coloured_tracks,
             seed=seed,
             history_latents=history_latents,
         )

@@ -13,26 +13,30 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, image_slot
+from ardrag.controls.control import Brushes, Control, Rows, Scene
 from ardrag.guidance import Guidance
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.sampling import TrackArrays
-from ardrag.tracks.schema import SIGMA, Canvas
-from ardrag.tracks.tracks import Tracks, control_video
+from ardrag.tracks.schema import Canvas
+from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.frame_store import Frame, FrameStore
-from pipelines.inputs.points import Place, applied_tracks, checked_rows, glide
-from pipelines.video import to_frames, write_video
+from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
+from pipelines.video import frame_pixels, to_frames, write_video
 
 
+Moment = tuple[StreamState, Any]
+"""What VAE and control remember."""
 LatentCallback = Callable[[int, int, Tensor], Tensor]
 """Called after each denoising step with (latent frame, step, latents); returns the latents to go on with."""
 
@@ -41,12 +45,14 @@ LatentCallback = Callable[[int, int, Tensor], Tensor]
 class SessionInputs:
     """All that a session is made of: tensors on the device where the models run, settings, and the seed.
 
-    ``reference`` is the normalised latent of the picture ``[1, C, 1, H, W]``; ``text`` and ``image_tokens`` hold one
-    row, or two (wanted, negative) where ``guidance_scale`` is not 1. ``picture`` is the (width, height) of the picture
-    as it was given: all tracks are of it, and go through the crop that brings it to ``height x width``.
+    ``scene`` holds what is generated of the picture ``[3, H, W]`` and its normalised latent ``[1, C, 1, h, w]``;
+    ``control`` is what the model is shown of the tracks; ``text`` and ``image_tokens`` hold one row, or two (wanted,
+    negative) where ``guidance_scale`` is not 1. ``picture`` is the (width, height) of the picture as it was given: all
+    tracks are of it, and go through the crop that brings it to ``height x width``.
     """
 
-    reference: Tensor
+    scene: Scene
+    control: Control
     text: Tensor
     image_tokens: Tensor | None
     picture: tuple[int, int]
@@ -57,7 +63,6 @@ class SessionInputs:
     eta: float
     first_frame: str
     guidance_scale: float
-    coloured_tracks: bool
     seed: int
     history_latents: int
 
@@ -65,6 +70,11 @@ class SessionInputs:
     def crop(self) -> Crop:
         """The part of the picture that is generated."""
         return Crop.covering(*self.picture, self.width, self.height)
+
+    @property
+    def reference(self) -> Tensor:
+        """The latent of the picture."""
+        return self.scene.reference
 
 
 class Session:
@@ -87,6 +97,7 @@ class Session:
         self._vae = StreamingVAE(vae)
         self._inputs = inputs
         self._callback = callback
+        self._control = inputs.control.stream(vae, inputs.scene)
         self._cache: KVCache = transformer.new_cache(
             batch_size=inputs.text.shape[0],
             height=inputs.reference.shape[-2],
@@ -94,9 +105,9 @@ class Session:
             history_frames=inputs.history_latents,
             device=inputs.reference.device,
         )
-        self._states: deque[tuple[int, StreamState, list[float]]] = deque(maxlen=inputs.history_latents)
+        self._states: deque[tuple[int, Moment, Brushes]] = deque(maxlen=inputs.history_latents)
         self._applied: list[TrackArrays] = []
-        self._sigmas: list[float] = []
+        self._brushes: Brushes = ()
         self.position = 0
         self.frames = FrameStore(inputs.height, inputs.width)
         self.seconds: dict[str, float] = {}
@@ -114,7 +125,7 @@ class Session:
     @property
     def tracks(self) -> Tracks:
         """The control that was really applied, frame by frame, on the picture as it was given."""
-        return replace(applied_tracks(self._applied, self._sigmas, self.fps), canvas=Canvas(*self._inputs.picture))
+        return replace(applied_tracks(self._applied, self._brushes, self.fps), canvas=Canvas(*self._inputs.picture))
 
     @property
     def next_frames(self) -> range:
@@ -123,7 +134,7 @@ class Session:
         return range(self._first_frame_of(start), self._first_frame_of(stop))
 
     def step(
-        self, points: Tracks | TrackArrays | Sequence[Place] | None = None, sigmas: Sequence[float] = ()
+        self, points: Tracks | TrackArrays | Sequence[Place] | None = None, brushes: Sequence[float | None] = ()
     ) -> list[Frame]:
         """Make the next chunk of latents and return its pixel frames: 1 for latent 0, then 4 per latent.
 
@@ -132,7 +143,8 @@ class Session:
         Args:
             points: where every track is now (it moves there in a straight line through the new frames), `Tracks` to
                 follow as drawn, `TrackArrays` with a row for each of `next_frames`, or None for no control.
-            sigmas: relative spread of the spots of `TrackArrays`, one per track; default `SIGMA` where there is none.
+            brushes: how wide the tracks of `TrackArrays` or of places are, one each, relative to sqrt(height * width);
+                None, or none at all, is what the checkpoint's control has for its own.
 
         Raises:
             ValueError: if a place is not finite, far outside of the picture, or not two or three numbers, an array has
@@ -140,17 +152,16 @@ class Session:
         """
         frames = self.next_frames
         if isinstance(points, Tracks):
-            control, spread = points.on_picture(*self._inputs.picture, frames=frames), points.sigmas()
+            rows = Rows(points.on_picture(*self._inputs.picture, frames=frames), points.brushes())
         else:
             last = self._applied[-1] if self._applied else None
             if isinstance(points, TrackArrays):
-                control = checked_rows(points, last, len(frames))
+                arrays = checked_rows(points, last, len(frames))
             else:
-                control = glide(points or (), last, len(frames))
-            count = control.force.shape[1]
-            spread = [*(sigmas or self._sigmas), *[SIGMA] * count][:count]
+                arrays = glide(points or (), last, len(frames))
+            rows = Rows(arrays, checked_brushes(brushes or self._brushes, arrays.force.shape[1]))
         with torch.no_grad():
-            return self._advance(control, spread)
+            return self._advance(rows)
 
     def rewind(self, latent: int) -> None:
         """Go back so that the next `step` makes ``latent`` again; what came after is forgotten.
@@ -165,8 +176,8 @@ class Session:
             reach = ", ".join(str(start) for start in known) or "none"
             raise ValueError(f"latent: cannot rewind to {latent}; possible are {reach} (see history_latents)")
         self._cache.rollback(latent)
-        _, state, self._sigmas = known[latent]
-        self._vae.restore(state)
+        _, moment, self._brushes = known[latent]
+        self._restore(moment)
         while self._states and self._states[-1][0] >= latent:
             self._states.pop()
         kept = self._first_frame_of(latent)
@@ -177,11 +188,11 @@ class Session:
     def fork(self) -> Session:
         """An independent session with the same past, to try another drag from here."""
         twin = Session(self._transformer, self._vae.vae, self._inputs, self._callback)
-        twin._vae.restore(self._vae.state())
+        twin._restore(self._moment())
         twin._cache = self._cache.fork()
         twin._states.extend(self._states)
         twin._applied = list(self._applied)
-        twin._sigmas = list(self._sigmas)
+        twin._brushes = self._brushes
         twin.position = self.position
         twin.frames.close()
         twin.frames = self.frames.copy()
@@ -216,13 +227,25 @@ class Session:
         yield
         self.seconds[part] = time.perf_counter() - started
 
-    def _advance(self, control: TrackArrays, sigmas: list[float]) -> list[Frame]:
+    def _moment(self) -> Moment:
+        return self._vae.state(), self._control.state()
+
+    def _restore(self, moment: Moment) -> None:
+        self._vae.restore(moment[0])
+        self._control.restore(moment[1])
+
+    def _look(self) -> Tensor:
+        """The last finished frame, or the picture."""
+        picture = self._inputs.scene.picture
+        return frame_pixels(self.frames[-1]).to(picture) if self.frames else picture
+
+    def _advance(self, rows: Rows) -> list[Frame]:
         start, stop = self._next_latents()
-        before = self._vae.state()
+        before = self._moment()
         noise = self._noise(start)
         try:
             with self._timed("encode"):
-                conditions = self._conditions(self._inputs.crop.arrays(control), sigmas, start, stop, noise)
+                conditions = self._conditions(rows.cropped(self._inputs.crop), start, noise)
             with self._timed("denoise"):
                 clean = self._denoise(conditions, noise)
             with self._timed("decode"):
@@ -230,12 +253,12 @@ class Session:
             with self._timed("cache"):
                 write_cache(self._transformer, clean, conditions, self._cache, self._guidance)
         except BaseException:
-            self._vae.restore(before)
+            self._restore(before)
             raise
         frames = list(to_frames(pixels[0]))
-        self._states.append((start, before, self._sigmas))
-        self._sigmas = sigmas
-        self._applied.extend(TrackArrays(*(column[t] for column in control)) for t in range(len(frames)))
+        self._states.append((start, before, self._brushes))
+        self._brushes = rows.brushes
+        self._applied.extend(TrackArrays(*(column[t] for column in rows.arrays)) for t in range(len(frames)))
         for frame in frames:
             self.frames.append(frame)
         self.position = stop
@@ -250,16 +273,10 @@ class Session:
         reference = self._inputs.reference
         return GeneratorNoise([seeded_generator(self._inputs.seed, latent)], reference.device, reference.dtype)
 
-    def _conditions(
-        self, control: TrackArrays, sigmas: list[float], start: int, stop: int, noise: GeneratorNoise
-    ) -> Conditions:
+    def _conditions(self, tracks: Rows, start: int, noise: GeneratorNoise) -> Conditions:
         """Control signals of the chunk (Eq. 6), doubled for guidance."""
         inputs = self._inputs
-        video = control_video(control, inputs.height, inputs.width, sigmas, inputs.coloured_tracks)
-        video = video[None].to(inputs.reference.device)
-        edges = [self._first_frame_of(latent) - self._first_frame_of(start) for latent in range(start, stop + 1)]
-        parts = [video[:, :, low:high] for low, high in zip(edges, edges[1:], strict=False)]
-        motion = torch.cat([self._vae.encode_next(part) for part in parts], dim=2).to(inputs.reference.dtype)
+        motion = self._control.next(tracks, self._look)
         image = image_slot(inputs.reference, noise(motion.shape), start)
         rows = inputs.text.shape[0]
         return Conditions(

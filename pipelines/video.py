@@ -25,6 +25,11 @@ PATH_COLOUR = (40, 90, 255)
 POINT_COLOUR = (255, 40, 40)
 
 
+def frame_pixels(frame: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """A frame, uint8 ``[H, W, 3]``, as ``[3, H, W]`` float32 in [-1, 1]."""
+    return torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 127.5 - 1
+
+
 def to_frames(pixels: torch.Tensor) -> Frame:
     """Pixels ``[..., 3, T, H, W]`` in [-1, 1] to uint8 ``[..., T, H, W, 3]``."""
     scaled = ((pixels.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

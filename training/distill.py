@@ -181,7 +181,7 @@ def assemble(config: DistillConfig, device: torch.device) -> Cast:
     start = copy.deepcopy(student.transformer)
     student.transformer.requires_grad_(True)
     null_text = encode_text(teacher.tokenizer, teacher.text_encoder, [""])
-    blanks = BlankMotion(student.vae)
+    blanks = BlankMotion(student)
     return Cast(student, teacher, critic.to(device).requires_grad_(True), start, null_text, blanks)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ardrag.conditioning import Conditions
+from ardrag.controls.build import build_control
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
@@ -70,9 +71,8 @@ class FinetuneConfig(HubConfig):
         default=None,
         metadata={"help": "First latents seen beyond the window, for ever; default: as init_from, else 0."},
     )
-    coloured_tracks: bool | None = field(
-        default=None,
-        metadata={"help": "The data's tracks have colours of their own; default: as init_from, else not."},
+    control: str = field(
+        default="", metadata={"help": "What the data shows of the tracks, by name; default: as init_from, else heat."}
     )
     num_latents: int = field(default=5, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
     steps: int = field(default=2000, metadata={"help": "Training steps."})
@@ -223,12 +223,12 @@ def own_history(
 
 
 def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
-    """The pipeline to train, with the run's ``sink_frames`` and ``coloured_tracks`` where it has its own."""
+    """The pipeline to train, with the run's ``sink_frames`` and ``control`` where it has its own."""
     pipeline = start_pipeline(config, captions, buckets)
     if config.sink_frames is not None:
         pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
-    if config.coloured_tracks is not None:
-        pipeline.register_to_config(coloured_tracks=config.coloured_tracks)
+    if config.control:
+        pipeline.register_to_config(control=build_control(config.control).config())
     return pipeline
 
 
@@ -308,7 +308,7 @@ def main(config: FinetuneConfig) -> None:
     pool = LatentPool(load_latents(config.data), config.num_latents)
     pipeline = build_pipeline(config, pool.captions(), pool.buckets)
     require_fit(pool, pipeline)
-    blanks = BlankMotion(pipeline.vae)
+    blanks = BlankMotion(pipeline)
     pipeline.to(accelerator.device)
     model = prepare_model(pipeline, config)
     optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)

@@ -22,8 +22,11 @@ import torch
 from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 from diffusers import AutoencoderKLWan
+from torch import Tensor
 from tqdm import tqdm
 
+from ardrag.controls.build import build_control
+from ardrag.controls.control import PixelControl, Rows
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
@@ -49,9 +52,8 @@ class PrecomputeConfig:
     num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
     height: int = field(default=128, metadata={"help": "Pixels of Sprite World's pictures."})
     width: int = field(default=128, metadata={"help": "Pixels of Sprite World's pictures."})
-    coloured_tracks: bool = field(
-        default=False,
-        metadata={"help": "Each track's heat in a colour of its own, as the pipeline's coloured_tracks."},
+    control: str = field(
+        default="heat", metadata={"help": "What is shown of the tracks: heat, coloured or carried, as the pipeline's."}
     )
     touch_force: float = field(
         default=1.0,
@@ -127,16 +129,22 @@ def batches(clips: Iterator[RawClip], size: int) -> Iterator[list[RawClip]]:
 def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
+    control = build_control(config.control)
     clips = (touched(clip, config.touch_force) for clip in sprite_clips(config))
     for batch in batches(clips, config.batch_size):
-        height, width = batch[0].frames.shape[1:3]
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
-        heat = [clip.tracks.control_video(height, width, coloured=config.coloured_tracks) for clip in batch]
-        latents, motion = vae.encode(torch.cat([video, torch.stack(heat)])).chunk(2)
+        shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]
+        latents, motion = vae.encode(torch.cat([video, torch.stack(shown)])).chunk(2)
         for i, clip in enumerate(batch):
             arrays: TrackArrays = clip.tracks.to_array()
             told = clip.name, clip.source, clip.caption, clip.frames[0], arrays, clip.fps
             yield pack_clip(*told, latents[i], motion[i])
+
+
+def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor: int) -> Tensor:
+    """The video ``[3, T, H, W]`` that a control makes of ``tracks`` in the true ``video`` ``[3, T, H, W]``."""
+    frames = video.movedim(1, 0)
+    return control.paint_clip(Rows.of(tracks), frames[0], frames[::temporal_factor], temporal_factor)
 
 
 def main(config: PrecomputeConfig) -> None:

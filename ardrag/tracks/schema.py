@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 SCHEMA = "ardrag.tracks/v1"
 SIGMA = 0.0206  # standard deviation of a heat spot, relative to sqrt(height * width)
+SMALLEST = 1e-3  # sigma at least; at most it is 1, as wide as the picture
 MAX_BYTES = 1 << 20
 MAX_TRACKS = 256  # after groups and camera are expanded
 MAX_POINTS = 4096  # of one track or one edit
@@ -174,7 +175,7 @@ def parse_track(entry: Any, where: str, num_frames: int, default_id: str, needs_
         end=_maybe(_number, entry.get("end"), f"{where}.end", 0.0, num_frames - 1.0),
         after_end=_choice(entry.get("after_end", "hold"), AFTER_END, f"{where}.after_end"),
         strength=_maybe(_number, entry.get("strength"), f"{where}.strength", 0.0, 1.0),
-        sigma=_maybe(_number, entry.get("sigma"), f"{where}.sigma", 1e-3, 1.0),
+        sigma=_maybe(_number, entry.get("sigma"), f"{where}.sigma", SMALLEST, 1.0),
         offsets=_parse_offsets(entry.get("offsets"), f"{where}.offsets"),
         label=_text(entry.get("label"), f"{where}.label"),
         color=_text(entry.get("color"), f"{where}.color"),
@@ -280,7 +281,7 @@ def _parse_canvas(entry: Json) -> Canvas:
 
 def _parse_defaults(entry: Json) -> Defaults:
     return Defaults(
-        sigma=_number(entry.get("sigma", SIGMA), "defaults.sigma", 1e-3, 1.0),
+        sigma=_number(entry.get("sigma", SIGMA), "defaults.sigma", SMALLEST, 1.0),
         interp=_choice(entry.get("interp", "catmull"), INTERPS, "defaults.interp"),
         strength=_number(entry.get("strength", 1.0), "defaults.strength", 0.0, 1.0),
     )

@@ -1,8 +1,7 @@
-"""Tracks: what the user draws, what it means frame by frame, and the heat-map video the model sees.
+"""Tracks: what the user draws, and what it means frame by frame. What a model is shown of it: `ardrag.controls`.
 
     tracks = Tracks.from_points([[(0, 0.2, 0.5), (32, 0.8, 0.5)]], num_frames=33)
     xy, visible, force = tracks.to_array()      # [T, P, 2], [T, P], [T, P]
-    heat = tracks.heatmap(128, 128)             # [T, H, W] in 0..1
 
 A track is interpolated between its points (`catmull` by default, or `linear`) and draws nothing before its first point
 or `start`. After its last point or `end` it holds its place (`hold`), is out of sight (`hide`: not visible, force
@@ -15,7 +14,6 @@ the arrays of an edited `Tracks` are, frame by frame, what was really applied. T
 """
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ardrag.tracks.crop import WHOLE, Crop, crop_of_canvas
 from ardrag.tracks.sampling import Bools, TrackArrays, Versions, apply_edit, camera_grid, camera_pins, replay, sample
@@ -44,65 +41,6 @@ from ardrag.tracks.schema import (
     parse_document,
     parse_edit,
 )
-
-
-SPOT_COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.4, 0.4), (0.4, 1.0, 0.4), (0.4, 0.4, 1.0))
-"""Red, green and blue of the heat of the tracks 0, 1, 2, 3, 4 as 0, and so on, where they are coloured."""
-
-
-def rasterize(
-    xy: Any, visible: Any, force: Any, height: int, width: int, sigma: float | Sequence[float] | None = None
-) -> torch.Tensor:
-    """Heat maps `force * exp(-d^2 / (2 s^2))` with `s = sigma * sqrt(height * width)`, combined by max over tracks.
-
-    Args:
-        xy: [..., P, 2] in 0..1, array or tensor; pixel centre i lies at (i + 0.5) / width.
-        visible: [..., P] bool; an invisible track leaves no heat.
-        force: [..., P] in 0..1.
-        sigma: relative spread, one for all or one per track [P]; default `SIGMA`.
-
-    Returns:
-        [..., height, width] float32 in 0..1 on the device of `xy`. Spots end where the bell falls below 1e-12.
-    """
-    xy, visible = torch.as_tensor(xy), torch.as_tensor(visible)
-    visible = visible.to(xy.device)
-    force = torch.as_tensor(force, device=xy.device).float()
-    spread = torch.as_tensor(SIGMA if sigma is None else sigma, dtype=torch.float64, device=xy.device)
-    spread = spread * math.sqrt(height * width)
-    place = torch.where(visible[..., None], xy, 0).double()
-    columns = _bell(place[..., 0], width, spread) * torch.where(visible, force, 0)[..., None]
-    rows = _bell(place[..., 1], height, spread)
-    heat = torch.zeros(*xy.shape[:-2], height, width, device=xy.device)
-    for p in range(xy.shape[-2]):
-        torch.maximum(heat, rows[..., p, :, None] * columns[..., p, None, :], out=heat)
-    return heat
-
-
-def control_video(
-    arrays: TrackArrays, height: int, width: int, sigmas: Sequence[float], coloured: bool = False
-) -> torch.Tensor:
-    """What the VAE encodes as motion control: heat maps as a video ``[3, T, height, width]`` in [-1, 1].
-
-    The paper's has three equal channels (section 3.2). Where two spots cross, such a video does not say which goes on
-    where. ``coloured`` gives each track the colour ``SPOT_COLOURS[p % 4]``; the first one's is the paper's white.
-    """
-    if not coloured:
-        return (rasterize(*arrays, height, width, sigmas) * 2 - 1).expand(3, -1, -1, -1)
-    video = torch.zeros(3, len(arrays.xy), height, width)
-    for first, colour in enumerate(SPOT_COLOURS[: arrays.xy.shape[1]]):
-        alike = slice(first, None, len(SPOT_COLOURS))
-        xy, visible, force = (column[:, alike] for column in arrays)
-        heat = rasterize(xy, visible, force, height, width, sigmas[alike])
-        torch.maximum(video, torch.tensor(colour)[:, None, None, None] * heat, out=video)
-    return video * 2 - 1
-
-
-def _bell(center: torch.Tensor, size: int, spread: torch.Tensor) -> torch.Tensor:
-    """One axis of the spot: center [..., P] in 0..1 -> [..., P, size] float32, no denormals."""
-    pixels = torch.arange(size, dtype=torch.float64, device=center.device) + 0.5
-    distance = (pixels - center[..., None] * size) / spread[..., None]
-    bell = torch.exp(-0.5 * distance * distance)
-    return torch.where(bell < 1e-12, 0.0, bell).float()
 
 
 @dataclass(frozen=True)
@@ -232,21 +170,19 @@ class Tracks(TrackFile):
         return TrackArrays(xy.astype(np.float32), visible & inside, force.astype(np.float32))
 
     def sigmas(self) -> list[float]:
-        """Relative spread of each of the P spots of `to_array`."""
+        """Relative spread of each of the P heat spots of `to_array`."""
+        return [self.defaults.sigma if brush is None else brush for brush in self.brushes()]
+
+    def brushes(self) -> tuple[float | None, ...]:
+        """As `sigmas`, but None where neither the track nor the file asks for a width other than `SIGMA`.
+
+        There a control uses the width that suits it: a heat spot is `SIGMA` wide, a carried piece is larger.
+        """
         tracks = self._first_versions()
-        spots = [self.defaults.sigma if t.sigma is None else t.sigma for t in tracks for _ in t.offsets or [()]]
+        default = None if self.defaults.sigma == SIGMA else self.defaults.sigma
+        spots = [default if t.sigma is None else t.sigma for t in tracks for _ in t.offsets or [()]]
         pins = 0 if self.camera is None else len(camera_grid(self.camera, self.tracks))
-        return spots + [self.defaults.sigma] * pins
-
-    def heatmap(self, height: int, width: int, frames: Iterable[int] | None = None) -> torch.Tensor:
-        """Heat maps [T, height, width] in 0..1 of the whole clip, or of `frames` only (the same numbers)."""
-        return rasterize(*self.to_array(frames=frames), height, width, self.sigmas())
-
-    def control_video(
-        self, height: int, width: int, frames: Iterable[int] | None = None, coloured: bool = False
-    ) -> torch.Tensor:
-        """See the function `control_video`; of the whole clip, or of ``frames`` only."""
-        return control_video(self.to_array(frames=frames), height, width, self.sigmas(), coloured)
+        return (*spots, *[default] * pins)
 
     def retimed(self, num_frames: int) -> "Tracks":
         """The same paths stretched or squeezed to a clip of `num_frames`."""

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
+from ardrag.controls.build import build_control
 from pipelines.hub.card_tables import Measured, eval_results, parts_table, read_measured
 from pipelines.hub.client import GENERATED
 from pipelines.record import REPOSITORY
@@ -178,8 +179,7 @@ def inside(folder: Path) -> list[str]:
         f"{' at noise levels ' + levels if levels else ''}, sampler `eta: {scheduler['eta']:g}` (1 re-noises, 0 is "
         f"the ODE). The first latent is {first[scheduler['first_frame']]} (`first_frame: {scheduler['first_frame']}`)."
     )
-    if index.get("coloured_tracks"):
-        text += " Each track's heat has a colour of its own (`coloured_tracks`)."
+    text += f" {build_control(index.get('control'), index.get('coloured_tracks', False)).about}"
     return ["## What is inside\n\n" + "\n".join(table), text]
 
 

@@ -11,13 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from ardrag.conditioning import encode_image_tokens, encode_text
+from ardrag.controls.control import Scene
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.transformer import CausalWanTransformer
 from pipelines.image_input import image_pixels
 
 
 class EncodingMixin:
-    """`encode_prompt`, `encode_image` and `encode_reference` of a diffusers pipeline."""
+    """`encode_prompt`, `encode_image`, `encode_reference` and `scene` of a diffusers pipeline."""
 
     transformer: CausalWanTransformer
     vae: AutoencoderKLWan
@@ -44,3 +45,8 @@ class EncodingMixin:
         """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
         pixels = image_pixels(image).to(self._execution_device)
         return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)
+
+    def scene(self, image: Image.Image) -> Scene:
+        """What a control may know of a picture that has the size of the video."""
+        reference = self.encode_reference(image)
+        return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ardrag.controls.control import Brushes
 from ardrag.tracks.sampling import TrackArrays
-from ardrag.tracks.schema import MAX_POINTS, SIGMA
+from ardrag.tracks.schema import MAX_POINTS, SMALLEST
 from ardrag.tracks.tracks import Tracks, held_places
 
 
@@ -61,6 +62,20 @@ def checked_rows(rows: TrackArrays, last: TrackArrays | None, num_frames: int) -
     return TrackArrays(xy.astype(np.float32), visible.astype(bool) & inside, force.astype(np.float32))
 
 
+def checked_brushes(brushes: Sequence[float | None], count: int) -> Brushes:
+    """One brush for each of ``count`` tracks, None for those that are missing.
+
+    Raises:
+        ValueError: if a brush is nothing, or larger than the picture.
+    """
+    for track, brush in enumerate(brushes):
+        if brush is not None and not SMALLEST <= brush <= 1:
+            raise ValueError(
+                f"brushes[{track}]: {brush} is outside {SMALLEST:g}..1; 1 is as wide as the picture, None is the usual"
+            )
+    return (*brushes, *[None] * count)[:count]
+
+
 def _checked_place(place: Sequence[float], track: int) -> tuple[np.ndarray, np.float32]:
     values = np.asarray(place, dtype=np.float32)
     if values.shape not in ((2,), (3,)) or not np.isfinite(values).all():
@@ -75,7 +90,7 @@ def _checked_place(place: Sequence[float], track: int) -> tuple[np.ndarray, np.f
     return values[:2], pressed
 
 
-def applied_tracks(rows: Sequence[TrackArrays], sigmas: Sequence[float], fps: float) -> Tracks:
+def applied_tracks(rows: Sequence[TrackArrays], brushes: Sequence[float | None], fps: float) -> Tracks:
     """`Tracks` from what was applied in each frame; a track that came later is invisible before.
 
     Clips longer than a track may have points go on as edits, which replay to the same numbers.
@@ -92,9 +107,9 @@ def applied_tracks(rows: Sequence[TrackArrays], sigmas: Sequence[float], fps: fl
     xy = held_places(xy, visible)
     part = 1 + (MAX_POINTS - 1) // 4 * 4
     tracks = Tracks.from_array(xy[:part], visible[:part], force[:part], fps=fps, num_frames=len(rows))
-    spreads = [*sigmas, *[SIGMA] * count]
-    spread = tuple(replace(track, sigma=sigma) for track, sigma in zip(tracks.tracks, spreads, strict=False))
-    tracks = replace(tracks, tracks=spread, _versions=None)
+    widths = [*brushes, *[None] * count]
+    wide = tuple(replace(track, sigma=width) for track, width in zip(tracks.tracks, widths, strict=False))
+    tracks = replace(tracks, tracks=wide, _versions=None)
     for start in range(part, len(rows), part - 1):
         for p, track in enumerate(tracks.tracks):
             frames = range(start, min(start + part - 1, len(rows)))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from app_assets.control import GRAB_RADIUS, MAX_LIVE_TRACKS, Control
-from ardrag.tracks.schema import SIGMA
 from ardrag.tracks.tracks import Tracks
 
 
@@ -27,7 +26,7 @@ def test_plan_alone_is_sampled_as_drawn():
     control = Control(PLAN)
     for frames in (range(1), range(1, 5), range(5, 9)):
         assert same(control.sample(frames), PLAN.to_array(frames=frames))
-    assert control.sigmas == PLAN.sigmas() and not control.pressed and not control.pending
+    assert control.brushes == list(PLAN.brushes()) and not control.pressed and not control.pending
 
 
 def test_first_frame_is_where_it_was_taken_hold_of_and_the_way_comes_after():
@@ -107,7 +106,7 @@ def test_spread_of_the_plan_is_kept():
     }
     control = Control(Tracks.from_json(document))
     control.move(1, way((0.9, 0.9)))
-    assert control.sigmas == [0.1, SIGMA]
+    assert control.brushes == [0.1, None]
 
 
 def test_groups_and_camera_are_columns_too():

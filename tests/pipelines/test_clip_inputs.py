@@ -3,16 +3,17 @@
 import pytest
 import torch
 
+from ardrag.controls.build import CONTROLS, build_control
+from ardrag.controls.control import Rows
 from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.tracks import Tracks
 from pipelines.clip_inputs import clip_inputs
 
 
-@pytest.mark.parametrize("coloured", [False, True])
-def test_conditions_are_those_of_a_session(make_pipeline, picture, coloured):
+@pytest.mark.parametrize("name", sorted(CONTROLS))
+def test_conditions_are_those_of_a_session(make_pipeline, picture, name):
     pipeline = make_pipeline()
-    pipeline.register_to_config(coloured_tracks=coloured)
+    pipeline.register_to_config(control=build_control(name).config())
     tracks = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.4)], [(0, 0.9, 0.1)]], num_frames=9)
     session, seen = pipeline.start_session(picture, "a star"), []
     make = session._conditions
@@ -23,8 +24,8 @@ def test_conditions_are_those_of_a_session(make_pipeline, picture, coloured):
     conditions, reference = clip_inputs(pipeline, picture, "a star", tracks, 9, noise)
     motion = torch.cat([part.motion for part in seen], dim=2)
     torch.testing.assert_close(conditions.motion, motion, rtol=0, atol=1e-5)
-    video = tracks.control_video(picture.height, picture.width, coloured=coloured)[None]
-    torch.testing.assert_close(motion, StreamingVAE(pipeline.vae).encode(video), rtol=0, atol=1e-5)
+    shown = pipeline.control.clip(pipeline.vae, pipeline.scene(picture), Rows.of(tracks))
+    torch.testing.assert_close(motion, shown, rtol=0, atol=1e-5)
     assert torch.equal(conditions.image[:, :, :1], reference) and torch.equal(reference, seen[0].image[:, :, :1])
     assert torch.equal(conditions.text, seen[0].text) and torch.equal(conditions.image_tokens, seen[0].image_tokens)
     expected = GeneratorNoise([seeded_generator(0)], torch.device("cpu"), torch.float32)(motion.shape)

@@ -195,6 +195,30 @@ def test_saved_pipeline_makes_the_same_pixels(pipeline, picture, tmp_path):
     assert np.abs(difference).max() <= 1.01 / 255
 
 
+@pytest.mark.parametrize("coloured", [False, True])
+def test_checkpoints_from_before_controls_load_as_they_were(make_pipeline, picture, tmp_path, coloured):
+    pipeline = make_pipeline()
+    pipeline.register_to_config(control={"name": "coloured" if coloured else "heat"})
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    del index["control"]
+    (tmp_path / "model_index.json").write_text(json.dumps({**index, "coloured_tracks": coloured}))
+    old = ARDragPipeline.from_pretrained(tmp_path)
+    assert old.control == pipeline.control
+    tracks = make_tracks([(0, 0.2, 0.5), (8, 0.8, 0.5)], [(0, 0.9, 0.1)])
+    assert np.abs(call(old, picture, tracks) - call(pipeline, picture, tracks)).max() <= 1.01 / 255
+    old.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "model_index.json").read_text())["control"] == pipeline.config.control
+
+
+def test_a_control_that_this_version_does_not_know_is_named(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    (tmp_path / "model_index.json").write_text(json.dumps({**index, "control": {"name": "smell"}}))
+    with pytest.raises(ValueError, match="control: 'smell' is unknown.*update this package"):
+        ARDragPipeline.from_pretrained(tmp_path)
+
+
 def test_a_model_without_image_encoder_is_saved_without(make_pipeline, picture, tmp_path):
     pipe = make_pipeline(image_encoder=False, transformer={"image_dim": None, "added_kv_proj_dim": None})
     pipe.save_pretrained(tmp_path)

@@ -51,6 +51,27 @@ def test_same_seed_and_points_same_pixels(pipeline, picture, reference):
     assert not np.array_equal(walk(start(pipeline, picture, seed=6), WAY)[1:], reference[0][1:])
 
 
+def test_a_late_grab_carries_what_is_there_then(make_pipeline, picture):
+    """Rewound, forked and replayed from its tracks to the same pixels; a brush that fits no picture is refused."""
+    pipeline = make_pipeline()
+    pipeline.register_to_config(control={"name": "carried"})
+    way = [[], [(0.5, 0.5)], [(0.6, 0.6), (0.2, 0.8, 0.5)], [None, (0.3, 0.9)], [(0.4, 0.2), (0.3, 0.9)]]
+    session = start(pipeline, picture)
+    frames = walk(session, way)
+    replay = start(pipeline, picture)
+    tracks = session.tracks
+    assert np.array_equal(np.concatenate([replay.step(tracks) for _ in way]), frames)
+    session.rewind(2)
+    twin = session.fork()
+    for player in (session, twin):
+        assert np.array_equal(walk(player, way[2:]), frames)
+    with pytest.raises(ValueError, match=r"brushes\[1\]: 0 is outside 0.001..1"):
+        session.step([(0.5, 0.5)], [None, 0])
+    wide = start(pipeline, picture)
+    wide.step([(0.5, 0.5)], [0.4])
+    assert wide.tracks.brushes() == (0.4,) and wide.position == 1
+
+
 def test_rows_for_each_frame_are_applied_as_they_are(pipeline, picture):
     """Sampled by hand or by the session: the same pixels; a track may be added, its spread may differ."""
     tracks = Tracks.from_points([[(0, 0.2, 0.3), (8, 0.7, 0.6)]], num_frames=9, sigma=0.05)

@@ -189,19 +189,19 @@ def test_a_few_step_schedule_is_trained_on_and_saved(configure):
     assert scheduler.config.sigmas == [1.0, 0.5, 0.0] and scheduler.config.num_inference_steps == 2
 
 
-def test_sink_and_coloured_tracks_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
+def test_sink_and_control_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
     def trained(name, **changes):
         config = configure(name, steps=1, **changes)
         main(config)
         pipeline = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
-        return pipeline.transformer.config.sink_frames, pipeline.config.coloured_tracks
+        return pipeline.transformer.config.sink_frames, pipeline.control.name
 
-    given = {"sink_frames": 2, "coloured_tracks": True}
-    assert trained("new") == (0, False) and trained("new with both", **given) == (2, True)
+    given = {"sink_frames": 2, "control": "coloured"}
+    assert trained("new") == (0, "heat") and trained("new with both", **given) == (2, "coloured")
     start = str(Path(configure("new with both").output_dir) / "pipeline")
-    assert trained("kept", init_from=start) == (2, True)
-    assert trained("changed", init_from=start, sink_frames=0, coloured_tracks=False) == (0, False)
-    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == (2, True)
+    assert trained("kept", init_from=start) == (2, "coloured")
+    assert trained("changed", init_from=start, sink_frames=0, control="carried") == (0, "carried")
+    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == (2, "coloured")
     with pytest.raises(ValueError, match="sink_frames: -1 is negative"):
         configure(sink_frames=-1)
 
@@ -261,7 +261,7 @@ def test_only_a_causal_model_has_a_history(configure):
 
 def test_blank_motion_is_what_a_session_sees_without_tracks(pipeline, picture):
     """Untracked clips in training and at inference are the same to the transformer."""
-    blank = blank_motion(pipeline.vae, 32, 32, 3)
+    blank = blank_motion(pipeline, 32, 32, 3)
     session, seen = pipeline.start_session(picture), []
     conditions = session._conditions
     session._conditions = lambda *arguments: seen.append(conditions(*arguments)) or seen[-1]

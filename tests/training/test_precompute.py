@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ardrag.controls.heat import heatmap
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.sprites import make_clip
@@ -44,7 +45,7 @@ def test_precomputed_latents_are_the_vae_s(pipeline, folder):
     for index in range(2):
         clip = make_clip("train", index, 5)
         video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        heat = clip_tracks(clip).control_video(128, 128)[None]
+        heat = (heatmap(clip_tracks(clip), 128, 128) * 2 - 1).expand(1, 3, -1, -1, -1)
         row = {name: seen[0][name][index] for name in seen[0]}
         for name, pixels in (("latents", video), ("motion", heat)):
             latent = unpack_half(row[name], row["latent_shape"])
@@ -63,7 +64,7 @@ def test_only_clips_of_the_categories_are_kept(folder):
     plain = configure(folder, "hard", **settings, categories=["fast"])
     precompute.main(plain)
     assert load_latents([plain.output_dir])["caption"][:] == [clip.caption for clip in kept]
-    coloured = configure(folder, "coloured", **settings, categories=["fast"], coloured_tracks=True)
+    coloured = configure(folder, "coloured", **settings, categories=["fast"], control="coloured")
     precompute.main(coloured)
     pairs = zip(latents_of(plain, "motion"), latents_of(coloured, "motion"), strict=True)
     assert [not torch.equal(one, other) for one, other in pairs] == [len(clip.movers) > 1 for clip in kept]

@@ -36,13 +36,13 @@ stage train_vae training/configs/vae_tiny_long.yaml --init_from "$runs/vae/vae" 
 say "latents"
 encode() {
   [ -f "$1/state.json" ] || stage precompute --vae "$runs/vae_long/vae" --output_dir "$1" --num_clips "$clips" \
-    --num_frames 49 --coloured_tracks true "${@:2}"
+    --num_frames 49 --control coloured "${@:2}"
 }
 encode "$runs/latents"
 encode "$runs/latents_hard" --start 1000000 --categories occluded
 say "stage 1: bidirectional teacher"
 stage finetune training/configs/finetune_tiny.yaml --vae "$runs/vae_long/vae" --data "$runs/latents" \
-  --coloured_tracks true --output_dir "$runs/teacher" $tune
+  --control coloured --output_dir "$runs/teacher" $tune
 say "causal start of the student"
 stage finetune training/configs/causal_tiny.yaml --init_from "$runs/teacher/pipeline" --data "$runs/latents" \
   --sink_frames 1 --output_dir "$runs/student" $tune

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.conditioning import Conditions, encode_image_tokens, encode_text, image_slot
+from ardrag.controls.control import Rows, Scene
 from ardrag.streaming_vae import StreamingVAE
+from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
 from training.run import tiny
 from training.run.data import LatentBatch
@@ -35,17 +36,20 @@ def clip_conditions(
 
 
 @torch.no_grad()
-def blank_motion(vae: AutoencoderKLWan, height: int, width: int, num_latents: int) -> Tensor:
-    """Motion latents of a clip without any track, ``[1, C, F, H, W]``; ``height`` and ``width`` in pixels."""
+def blank_motion(pipeline: ARDragPipeline, height: int, width: int, num_latents: int) -> Tensor:
+    """Motion slot of a clip without any track, ``[1, C, F, H, W]``; ``height`` and ``width`` in pixels."""
+    vae = pipeline.vae
     frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
-    return StreamingVAE(vae).encode(torch.full((1, 3, frames, height, width), -1.0, device=vae.device)).cpu()
+    picture = torch.zeros(3, height, width, device=vae.device)
+    scene = Scene(picture, StreamingVAE(vae).encode(picture[None, :, None]))
+    return pipeline.control.clip(vae, scene, Rows.of(Tracks.empty(frames))).cpu()
 
 
 class BlankMotion:
-    """Motion latents of clips without any track, for batches of any shape; each shape is encoded once."""
+    """Motion slots of clips without any track, for batches of any shape; each shape is encoded once."""
 
-    def __init__(self, vae: AutoencoderKLWan) -> None:
-        self._vae = vae
+    def __init__(self, pipeline: ARDragPipeline) -> None:
+        self._pipeline = pipeline
         self._known: dict[tuple[int, int, int], Tensor] = {}
 
     def __call__(self, batch: LatentBatch) -> Tensor:
@@ -53,5 +57,5 @@ class BlankMotion:
         height, width = batch.reference.shape[1:3]
         shape = height, width, batch.latents.shape[2]
         if shape not in self._known:
-            self._known[shape] = blank_motion(self._vae, *shape)
+            self._known[shape] = blank_motion(self._pipeline, *shape)
         return self._known[shape]

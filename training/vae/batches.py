@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ardrag.tracks.tracks import SPOT_COLOURS
+from ardrag.controls.heat import SPOT_COLOURS
 from ardrag.worlds.photo_library import PhotoLibrary, default_library
 from ardrag.worlds.photos import make_photo_clip
 from ardrag.worlds.sprites import make_clip

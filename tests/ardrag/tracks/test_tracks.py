@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from ardrag.controls.heat import heatmap
 from ardrag.tracks.schema import MAX_BYTES, SCHEMA, SIGMA
-from ardrag.tracks.tracks import SPOT_COLOURS, Tracks, rasterize
+from ardrag.tracks.tracks import Tracks
 
 
 LINE = [(0, 0.2, 0.5), (32, 0.8, 0.5)]
@@ -50,20 +51,6 @@ def document(**changes: Any) -> dict[str, Any]:
 
 def one(points: Any, **options: Any) -> Tracks:
     return Tracks.from_points([points], num_frames=33, **options)
-
-
-def brute_force(tracks: Tracks, height: int, width: int) -> np.ndarray:
-    """The formula of the heat map, pixel by pixel in float64: [T, H, W]."""
-    xy, visible, force = tracks.to_array()
-    y, x = np.mgrid[0:height, 0:width] + 0.5
-    heat = np.zeros((len(xy), height, width))
-    for t in range(len(xy)):
-        for p, sigma in enumerate(tracks.sigmas()):
-            s = sigma * math.sqrt(height * width)
-            d2 = (x - float(xy[t, p, 0]) * width) ** 2 + (y - float(xy[t, p, 1]) * height) ** 2
-            if visible[t, p]:
-                heat[t] = np.maximum(heat[t], force[t, p] * np.exp(-d2 / (2 * s * s)))
-    return heat
 
 
 # The file
@@ -117,7 +104,7 @@ def test_empty_means_no_control() -> None:
     tracks = Tracks.empty(9)
     xy, visible, force = tracks.to_array()
     assert xy.shape == (9, 0, 2) and visible.shape == force.shape == (9, 0)
-    assert not tracks.heatmap(16, 24).any() and tracks.heatmap(16, 24).shape == (9, 16, 24)
+    assert not heatmap(tracks, 16, 24).any() and heatmap(tracks, 16, 24).shape == (9, 16, 24)
     assert Tracks.from_json(tracks.to_json()) == tracks
 
 
@@ -331,7 +318,7 @@ def test_hold_hide_release() -> None:
     assert hold.visible[9:].all() and (hold.force[9:] == np.float32(0.8)).all()
     assert not hide.visible[9:].any() and (hide.force[9:] == np.float32(0.8)).all()
     assert not release.visible[9:].any() and not release.force[9:].any()
-    assert one(path, after_end="hide").heatmap(16, 16)[9:].sum() == 0
+    assert heatmap(one(path, after_end="hide"), 16, 16)[9:].sum() == 0
 
 
 def test_start_and_end_cut_and_stretch() -> None:
@@ -347,7 +334,7 @@ def test_visibility_is_a_step_and_off_canvas_is_invisible() -> None:
     arrays = one([(0, 0.5, 0.5, 1, 1), (8.5, 0.5, 0.5, 1, 0), (16, 0.5, 0.5, 1, 0.5), (32, 1.5, 0.5)], interp="linear")
     xy, visible, force = arrays.to_array()
     assert visible[:, 0].tolist() == [f <= 8 or 16 <= f <= 24 for f in range(33)]
-    assert xy[32, 0, 0] == 1.5 and force[32, 0] == 1 and not arrays.heatmap(8, 8)[25:].any()
+    assert xy[32, 0, 0] == 1.5 and force[32, 0] == 1 and not heatmap(arrays, 8, 8)[25:].any()
 
 
 def test_static_pin_stays() -> None:
@@ -416,91 +403,6 @@ def test_array_round_trip_is_exact() -> None:
     assert Tracks.from_array(torch.from_numpy(xy)).to_array().visible.all()
 
 
-# Heat maps
-
-
-def test_heatmap_is_the_formula() -> None:
-    tracks = Tracks.from_points([CURVE, LINE, [(9, 0.5, 0.5, 0.3)]], num_frames=33)
-    heat = tracks.heatmap(24, 40)
-    assert heat.dtype == torch.float32 and heat.min() >= 0 and heat.max() <= 1
-    np.testing.assert_allclose(heat.numpy(), brute_force(tracks, 24, 40), atol=1e-6)
-    full = Tracks.from_json(document())
-    np.testing.assert_allclose(full.heatmap(20, 32).numpy(), brute_force(full, 20, 32), atol=1e-6)
-
-
-def test_heat_peaks_at_the_pixel_centre_with_the_force() -> None:
-    heat = one([(0, 5.5 / 32, 3.5 / 16, 0.6)]).heatmap(16, 32)[0]
-    assert heat[3, 5] == heat.max() == np.float32(0.6)
-    s = SIGMA * math.sqrt(16 * 32)
-    assert heat[3, 6] == pytest.approx(0.6 * math.exp(-1 / (2 * s * s)), rel=1e-5)
-
-
-def test_max_is_order_free() -> None:
-    xy, visible, force = Tracks.from_points([CURVE, LINE, CURVE[1:]], num_frames=33).to_array()
-    heat = rasterize(xy, visible, force, 24, 24, [0.02, 0.05, 0.03])
-    shuffled = rasterize(xy[:, [2, 0, 1]], visible[:, [2, 0, 1]], force[:, [2, 0, 1]], 24, 24, [0.03, 0.02, 0.05])
-    assert torch.equal(heat, shuffled)
-
-
-def test_some_frames_equal_the_slice_bit_for_bit() -> None:
-    tracks = Tracks.from_json(document())
-    full = tracks.heatmap(40, 56)
-    for frames in (range(0, 1), range(1, 5), range(29, 33), [7, 3, 20]):
-        assert torch.equal(tracks.heatmap(40, 56, frames), full[list(frames)])
-    assert tracks.heatmap(40, 56, range(33, 37)).shape == (4, 40, 56)
-
-
-def test_control_video_is_the_heat_in_three_equal_channels() -> None:
-    tracks = Tracks.from_json(document())
-    video = tracks.control_video(20, 32, range(3, 9))
-    assert torch.equal(video, (tracks.heatmap(20, 32, range(3, 9)) * 2 - 1).expand(3, -1, -1, -1))
-
-
-def test_coloured_tracks_are_told_apart_where_they_cross() -> None:
-    there, back = [(0, 0.1, 0.5), (32, 0.9, 0.5)], [(0, 0.9, 0.5), (32, 0.1, 0.5)]
-    plain, coloured = (
-        [
-            Tracks.from_points(paths, num_frames=33).control_video(16, 32, coloured=c)
-            for paths in ([there, back], [back, there])
-        ]
-        for c in (False, True)
-    )
-    assert torch.equal(*plain) and not torch.allclose(*coloured, atol=0.1)
-    for video in coloured:
-        assert torch.equal(video[0], plain[0][0]), "both tracks are at full strength in red"
-
-
-def test_colours_of_the_tracks() -> None:
-    """Each alone in its picture: white, red, green, blue, white; the faintest heat leaves the ground alone."""
-    xy = np.broadcast_to(np.array([0.5, 0.5], np.float32), (5, 5, 2))
-    video = Tracks.from_array(xy, np.eye(5, dtype=bool), np.full((5, 5), 0.8)).control_video(9, 9, coloured=True)
-    for p in range(5):
-        expected = torch.tensor(SPOT_COLOURS[p % 4]) * 0.8 * 2 - 1
-        torch.testing.assert_close(video[:, p, 4, 4], expected, rtol=0, atol=1e-6)
-        assert (video[:, p, 0, 0] < -0.9).all()
-    lone = Tracks.from_points([CURVE], num_frames=33)
-    assert torch.equal(lone.control_video(24, 24, coloured=True), lone.control_video(24, 24))
-    assert (Tracks.empty(5).control_video(8, 8, coloured=True) == -1).all()
-
-
-def test_rasterize_takes_batches_tensors_and_ignores_hidden_nan() -> None:
-    xy = torch.rand(2, 9, 3, 2)
-    visible, force = torch.rand(2, 9, 3) < 0.8, torch.rand(2, 9, 3)
-    heat = rasterize(torch.where(visible[..., None], xy, torch.nan), visible, force, 12, 16)
-    assert heat.shape == (2, 9, 12, 16) and torch.isfinite(heat).all()
-    assert torch.equal(heat[1], rasterize(xy[1].numpy(), visible[1].numpy(), force[1].numpy(), 12, 16))
-
-
-def test_heatmap_is_fast() -> None:
-    tracks = Tracks.from_points([CURVE, LINE, CURVE[1:], LINE], num_frames=33)
-    times = []
-    for _ in range(10):
-        begin = time.perf_counter()
-        tracks.heatmap(128, 128)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.03
-
-
 # Edits
 
 
@@ -522,7 +424,7 @@ def test_add_and_end() -> None:
     base = one(LINE)
     added = base.with_edit("add", "new", 5, [(5, 0.5, 0.1), (9, 0.5, 0.3)], sigma=0.05)
     assert added.to_array().visible[:, 1].tolist() == [f >= 5 for f in range(33)]
-    assert added.sigmas() == [SIGMA, 0.05] and torch.equal(added.heatmap(16, 16, range(5)), base.heatmap(16, 16)[:5])
+    assert added.sigmas() == [SIGMA, 0.05] and torch.equal(heatmap(added, 16, 16, range(5)), heatmap(base, 16, 16)[:5])
     ended = added.with_edit("end", "t1", 9).with_edit("end", "new", 13, after_end="hold")
     xy, visible, force = ended.to_array()
     assert visible[:, 0].tolist() == [f < 9 for f in range(33)] and not force[9:, 0].any()
@@ -539,7 +441,7 @@ def test_replay_is_what_was_applied_frame_by_frame() -> None:
         "add", "pair", 0, [(0, 0.2, 0.2)], kind="group", offsets=[[0, 0], [0.1, 0]]
     )
     random = np.random.default_rng(1)
-    heat, places = [tracks.heatmap(24, 24, range(1))], [tracks.to_array(frames=range(1)).xy]
+    heat, places = [heatmap(tracks, 24, 24, range(1))], [tracks.to_array(frames=range(1)).xy]
     for m in range(1, 9):
         first = 4 * m - 3
         for name in ("t1", "pair"):
@@ -547,10 +449,10 @@ def test_replay_is_what_was_applied_frame_by_frame() -> None:
             if random.random() < 0.7 and ahead:
                 tracks = tracks.with_edit("replace_tail", name, first, ahead, seen_frame=max(0, first - 6))
         frames = range(first, first + 4)
-        heat.append(tracks.heatmap(24, 24, frames))
+        heat.append(heatmap(tracks, 24, 24, frames))
         places.append(tracks.to_array(frames=frames).xy)
     for replayed in (tracks, Tracks.from_json(tracks.to_json())):
-        assert torch.equal(replayed.heatmap(24, 24), torch.cat(heat))
+        assert torch.equal(heatmap(replayed, 24, 24), torch.cat(heat))
         assert np.array_equal(replayed.to_array().xy, np.concatenate(places))
     assert len(tracks.edits) > 5
 
@@ -601,7 +503,7 @@ def test_long_sessions_stay_cheap() -> None:
         first = 4 * m - 3
         begin = time.perf_counter()
         tracks = tracks.with_edit("replace_tail", "t1", first, [(first + 3, 0.5 + 0.4 * math.sin(m), 0.5)])
-        tracks.heatmap(16, 16, range(first, first + 4))
+        heatmap(tracks, 16, 16, range(first, first + 4))
         times.append(time.perf_counter() - begin)
     assert sorted(times[-100:])[50] < 2 * sorted(times[20:120])[50] + 0.002
     assert len(tracks.to_json()) < MAX_BYTES / 2

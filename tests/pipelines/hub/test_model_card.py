@@ -85,11 +85,11 @@ def test_tables_are_read_from_the_files(folder, pipeline):
 
 def test_what_is_not_the_paper_s_is_said(make_pipeline, folder, tmp_path):
     pipe = make_pipeline(transformer={"sink_frames": 1})
-    pipe.register_to_config(coloured_tracks=True)
+    pipe.register_to_config(control={"name": "coloured"})
     pipe.save_pretrained(tmp_path / "model")
     text = model_card(tmp_path / "model", str(tmp_path / "model"), {})
-    assert "window of 7 latents and the first 1, chunk of 1" in text and "a colour of its own" in text
-    assert "a colour of its own" not in model_card(folder, str(folder), {})
+    assert "window of 7 latents and the first 1, chunk of 1" in text and "each in a colour of its own" in text
+    assert "shown as heat maps (`control: heat`), as in" in model_card(folder, str(folder), {})
 
 
 def test_measured_rows():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ardrag.tracks.tracks import rasterize
+from ardrag.controls.heat import rasterize
 from training.vae.batches import (
     SPOT_PIXELS,
     Sources,

@@ -1,0 +1,34 @@
+"""Controls by name, as a pipeline's configuration has them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from ardrag.controls.carried import Carried
+from ardrag.controls.control import Control
+from ardrag.controls.heat import Coloured, Heat
+
+
+CONTROLS: dict[str, type[Control]] = {kind.name: kind for kind in (Heat, Coloured, Carried)}
+
+
+def build_control(config: str | Mapping[str, Any] | None, coloured_tracks: bool = False) -> Control:
+    """A control from its name, or from its name and settings (`Control.config`); None is the paper's heat.
+
+    ``coloured_tracks`` is what pipelines before ``control`` saved: there None is coloured heat.
+
+    Raises:
+        ValueError: if this version does not know the name or a setting, or a setting is out of range.
+    """
+    config = config or ("coloured" if coloured_tracks else "heat")
+    name, settings = (config, {}) if isinstance(config, str) else (config.get("name"), dict(config))
+    settings.pop("name", None)
+    if name not in CONTROLS:
+        raise ValueError(f"control: {name!r} is unknown; use one of {', '.join(CONTROLS)}, or update this package")
+    kind = CONTROLS[name]
+    unknown = set(settings) - set(inspect.signature(kind).parameters)
+    if unknown:
+        raise ValueError(f"control: {name} has no setting {', '.join(sorted(unknown))}; leave it out")
+    return kind(**settings)
