@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "app_assets": {"ardrag", "pipelines", "app_assets"},
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
-LEAVES = {"flow", "kv_cache", "saving", "streaming_vae", "tracks", "worlds"}
+LEAVES = {"flow", "kv_cache", "folded_vae", "saving", "streaming_vae", "tracks", "worlds"}
 CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
-    **dict.fromkeys(("flow", "kv_cache", "saving", "streaming_vae", "tracks"), set[str]()),
+    **dict.fromkeys(("flow", "folded_vae", "kv_cache", "saving", "tracks"), set[str]()),
+    "streaming_vae": {"folded_vae"},
     "worlds": {"tracks"},
     **dict.fromkeys(("controls", "conditioning", "attention"), CONTROLS),
     "block": CONTROLS,
