@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,9 +31,17 @@ from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.photos import PhotoClip, make_photo_clip
 from ardrag.worlds.sprites import SpriteClip, make_clip
 from training.run.clips import FEATURES, pack_clip
 from training.run.config import parse_config
+
+
+WORLDS: dict[str, tuple[str, Callable[..., SpriteClip | PhotoClip]]] = {
+    "sprites": ("Sprite World", make_clip),
+    "photos": ("Photo World", make_photo_clip),
+}
+"""What a row calls its source, and what makes a clip, by ``world``."""
 
 
 @dataclass
@@ -42,7 +50,8 @@ class PrecomputeConfig:
 
     vae: str = field(metadata={"help": "Folder of the trained VAE."})
     output_dir: str = field(metadata={"help": "Folder of the dataset to write."})
-    split: str = field(default="train", metadata={"help": "Sprite World split."})
+    world: str = field(default="sprites", metadata={"help": "sprites or photos (Photo World)."})
+    split: str = field(default="train", metadata={"help": "Split of the world."})
     start: int = field(default=0, metadata={"help": "First clip."})
     num_clips: int = field(default=1500, metadata={"help": "Number of clips, or of those to choose from."})
     categories: list[str] = field(
@@ -50,8 +59,8 @@ class PrecomputeConfig:
         metadata={"help": "Keep clips with one of these names (occluded, fast, ...); empty: all."},
     )
     num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
-    height: int = field(default=128, metadata={"help": "Pixels of Sprite World's pictures."})
-    width: int = field(default=128, metadata={"help": "Pixels of Sprite World's pictures."})
+    height: int = field(default=128, metadata={"help": "Pixels of the world's pictures."})
+    width: int = field(default=128, metadata={"help": "Pixels of the world's pictures."})
     control: str = field(
         default="heat", metadata={"help": "What is shown of the tracks: heat, coloured or carried, as the pipeline's."}
     )
@@ -64,6 +73,8 @@ class PrecomputeConfig:
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
 
     def __post_init__(self) -> None:
+        if self.world not in WORLDS:
+            raise ValueError(f"world: {self.world!r} is unknown; use {' or '.join(WORLDS)}")
         if not 0 < self.touch_force <= 1:
             raise ValueError(f"touch_force: {self.touch_force} must be above 0 and at most 1, full force")
 
@@ -79,11 +90,12 @@ class RawClip(NamedTuple):
     fps: float
 
 
-def chosen_clips(config: PrecomputeConfig) -> Iterator[tuple[int, SpriteClip]]:
+def chosen_clips(config: PrecomputeConfig) -> Iterator[tuple[int, SpriteClip | PhotoClip]]:
     """The clips of the range that have one of the categories, with their numbers."""
     wanted, found = set(config.categories), False
+    make = WORLDS[config.world][1]
     for index in tqdm(range(config.start, config.start + config.num_clips), desc="encode", mininterval=10):
-        clip = make_clip(config.split, index, config.num_frames, config.height, config.width)
+        clip = make(config.split, index, config.num_frames, config.height, config.width)
         if not wanted or wanted.intersection(clip.categories):
             found = True
             yield index, clip
@@ -91,15 +103,17 @@ def chosen_clips(config: PrecomputeConfig) -> Iterator[tuple[int, SpriteClip]]:
         last = config.start + config.num_clips - 1
         raise ValueError(
             f"categories: none of clips {config.start} to {last} of {config.split} is {' or '.join(sorted(wanted))}; "
-            "names are those of SpriteClip.categories, such as occluded, fast, near border"
+            "names are those of the clips' own categories, such as occluded, fast, two paths"
         )
 
 
-def sprite_clips(config: PrecomputeConfig) -> Iterator[RawClip]:
-    """Clips of Sprite World."""
+def world_clips(config: PrecomputeConfig) -> Iterator[RawClip]:
+    """Clips of the chosen world."""
     for index, clip in chosen_clips(config):
         tracks = clip_tracks(clip)
-        yield RawClip(f"{config.split}-{index}", "Sprite World", clip.caption, clip.frames, tracks, tracks.fps)
+        yield RawClip(
+            f"{config.split}-{index}", WORLDS[config.world][0], clip.caption, clip.frames, tracks, tracks.fps
+        )
 
 
 def touched(clip: RawClip, weakest: float) -> RawClip:
@@ -130,7 +144,7 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
     control = build_control(config.control)
-    clips = (touched(clip, config.touch_force) for clip in sprite_clips(config))
+    clips = (touched(clip, config.touch_force) for clip in world_clips(config))
     for batch in batches(clips, config.batch_size):
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
         shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]

@@ -7,6 +7,7 @@ import torch
 from ardrag.controls.heat import heatmap
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.photos import make_photo_clip
 from ardrag.worlds.sprites import make_clip
 from training import precompute
 from training.precompute import PrecomputeConfig, RawClip, batches, touched
@@ -103,3 +104,22 @@ def test_batches_have_one_shape_and_lose_no_clip():
     clips = [RawClip(str(i), "", "", np.zeros(s, np.uint8), None, 16.0) for i, s in enumerate(shapes)]
     names = [[clip.name for clip in batch] for batch in batches(iter(clips), 2)]
     assert names == [["0", "2"], ["1"], ["3"], ["4"]]
+
+
+def test_photo_world_is_encoded_with_its_forces(folder, picture_folder, monkeypatch):
+    monkeypatch.setenv("ARDRAG_PHOTOS", picture_folder)
+    config = configure(folder, world="photos", control="carried", height=64, width=64, num_clips=8, start=4)
+    precompute.main(config)
+    rows = load_latents([config.output_dir])
+    assert set(rows["source"]) == {"Photo World"} and len(rows) == 8
+    by_name = {row["id"]: row for row in rows}
+    for index in range(4, 12):
+        clip = make_photo_clip("train", index, 5, 64, 64)
+        row = by_name[f"train-{index}"]
+        assert np.array_equal(row["reference"], clip.frames[0]) and row["caption"] == clip.caption
+        assert np.allclose(unpack_tracks(row).force, clip.force, atol=1e-6)
+
+
+def test_an_unknown_world_is_refused():
+    with pytest.raises(ValueError, match="world: 'moon' is unknown; use sprites or photos"):
+        PrecomputeConfig("vae", "out", world="moon")
