@@ -32,6 +32,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--seats", type=int, default=limits.seats, help="visitors served at once")
     parser.add_argument("--waiting", type=int, default=limits.waiting, help="visitors that may wait for a seat")
     parser.add_argument("--idle_seconds", type=float, default=limits.idle_seconds, help="when an idle seat is freed")
+    parser.add_argument(
+        "--seat_seconds", type=float, default=limits.seat_seconds, help="how long one may keep what others wait for"
+    )
     parser.add_argument("--max_frames", type=int, default=limits.max_frames, help="pixel frames of a video")
     parser.add_argument("--no_sockets", action="store_true", help="pages use events, for proxies that stop WebSockets")
     parser.add_argument("--root_path", help="path or address under which a proxy serves the page, such as /ardrag")
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.seats,
             options.waiting,
             options.idle_seconds,
+            options.seat_seconds,
             options.max_frames,
             sockets,
             tuple(options.allowed_origins),

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.schema import MAX_TRACKS
 from ardrag.tracks.tracks import Tracks
 
 
 GRAB_RADIUS = 0.07
 """A press this near to where a track is (canvas units) takes hold of it; farther off it starts a new one."""
 MAX_LIVE_TRACKS = 64
+MAX_PENDING = 4096
+"""Places of a pointer that are kept until the next latent; older ones are let go of."""
 
 TimedPlace = tuple[float, float, float, float]
 """(milliseconds, x, y, force), x and y in 0..1 of the canvas."""
@@ -74,8 +77,15 @@ class Control:
         return any(track.pending for track in self._live.values())
 
     def replan(self, plan: Tracks) -> None:
-        """Follow another plan from the next sample on; a track that is no longer in it goes out of sight."""
-        self._plan = plan
+        """Follow another plan from the next sample on; a track that is no longer in it goes out of sight.
+
+        Raises:
+            ValueError: if there are too many tracks, with those that are out of sight.
+        """
+        before, self._plan = self._plan, plan
+        if len({*self._keys, *self._plan_keys()}) > MAX_TRACKS:
+            self._plan = before
+            raise ValueError(f"tracks: more than {MAX_TRACKS} in one take, with those removed; start a new one")
         self._add_columns()
 
     def move(self, pointer: int, way: Sequence[TimedPlace]) -> None:
@@ -86,7 +96,7 @@ class Control:
         """
         held = [track for track in self._live.values() if track.pointer == pointer]
         if held:
-            held[0].pending.extend(way)
+            held[0].pending = [*held[0].pending, *way][-MAX_PENDING:]
             return
         time, _, _, force = way[0]
         key = self._near(way[0])
@@ -162,8 +172,8 @@ class Control:
         return best
 
     def _new_key(self) -> Hashable:
-        if len(self._live) >= MAX_LIVE_TRACKS:
-            raise ValueError(f"drag: {MAX_LIVE_TRACKS} tracks are held already; take hold of one of them, or rewind")
+        if len(self._live) >= MAX_LIVE_TRACKS or len(self._keys) >= MAX_TRACKS:
+            raise ValueError(f"drag: {len(self._live)} tracks are held already; take hold of one of them, or rewind")
         key = ("live", len(self._keys))
         self._keys.append(key)
         self._brushes[key] = None

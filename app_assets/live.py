@@ -6,13 +6,14 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from app_assets.gate.pace import Pace
 from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailbox
 from app_assets.messages import pack
@@ -20,6 +21,11 @@ from app_assets.player import Player, Reply
 
 
 POLL_SECONDS = 0.01
+SEND_SECONDS = 20.0
+"""In which a visitor must take what is sent; who does not is gone."""
+LONG = 1 << 14
+"""Characters of a message from which on reading it would keep others waiting."""
+OVER = object()
 
 
 def error(text: str) -> Reply:
@@ -36,12 +42,22 @@ class Connection:
         lobby: seats, shared by all.
         worker: the one thread on which the model runs, shared by all: visitors take turns, latent by latent.
         idle_seconds: a seat on which nothing happens for so long is given to the next.
+        seat_seconds: so long a visitor may keep a seat for which others wait.
     """
 
-    def __init__(self, socket: WebSocket, player: Player, lobby: Lobby, worker: Executor, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        player: Player,
+        lobby: Lobby,
+        worker: Executor,
+        idle_seconds: float,
+        seat_seconds: float,
+    ) -> None:
         self._socket, self._player, self._lobby, self._worker = socket, player, lobby, worker
-        self._idle_seconds = idle_seconds
+        self._idle_seconds, self._seat_seconds = idle_seconds, seat_seconds
         self._wake = asyncio.Event()
+        self._pace = Pace()
 
     async def serve(self) -> None:
         """Serve until the visitor is gone; leaves nothing behind."""
@@ -66,13 +82,17 @@ class Connection:
             text = message.get("text")
             content = text if text is not None else message.get("bytes") or b""
             if content == '{"type":"ping"}':
-                await self._socket.send_text('{"type":"pong"}')
+                await self._in_time(self._socket.send_text('{"type":"pong"}'))
                 continue
             try:
-                self._player.post(content)
+                if len(content) < LONG:
+                    self._player.post(content)
+                else:
+                    await asyncio.to_thread(self._player.post, content)
+                self._wake.set()
             except ValueError as problem:
                 await self._send(error(str(problem)))
-            self._wake.set()
+            await asyncio.sleep(self._pace.wait(len(content)))
 
     async def _play(self) -> None:
         while True:
@@ -89,21 +109,28 @@ class Connection:
                     await self._send(Reply({"type": "queue", "position": ticket.position}))
                     await ticket.moved()
                 await self._send(Reply({"type": "seated"}))
-                await self._work()
+                idle = await self._work()
             finally:
                 self._lobby.leave(ticket)
             await asyncio.get_running_loop().run_in_executor(self._worker, self._player.close)
-            await self._send(Reply({"type": "expired", "seconds": self._idle_seconds}))
+            seconds = self._idle_seconds if idle else self._seat_seconds
+            await self._send(Reply({"type": "expired", "seconds": seconds, "idle": idle}))
 
-    async def _work(self) -> None:
-        """Answer and make latents until nothing has happened for a while."""
+    async def _work(self) -> bool:
+        """Answer and make latents until nothing has happened for a while (true), or others have waited for long."""
         loop = asyncio.get_running_loop()
-        while True:
-            while self._player.due:
-                for reply in await loop.run_in_executor(self._worker, lambda: list(self._player.work())):
+        began = loop.time()
+        while not (self._lobby.queued and loop.time() - began > self._seat_seconds):
+            if not self._player.due:
+                if not await self._woken(self._idle_seconds):
+                    return True
+                continue
+            turns = self._player.work()
+            while (turn := await loop.run_in_executor(self._worker, next, turns, OVER)) is not OVER:
+                reply = await asyncio.to_thread(turn) if callable(turn) else turn
+                if reply is not None:
                     await self._send(reply)
-            if not await self._woken(self._idle_seconds):
-                return
+        return False
 
     async def _woken(self, seconds: float | None) -> bool:
         try:
@@ -115,9 +142,15 @@ class Connection:
 
     async def _send(self, reply: Reply) -> None:
         if reply.parts:
-            await self._socket.send_bytes(pack(reply.header, reply.parts))
+            await self._in_time(self._socket.send_bytes(pack(reply.header, reply.parts)))
         else:
-            await self._socket.send_text(json.dumps(reply.header, allow_nan=False))
+            await self._in_time(self._socket.send_text(json.dumps(reply.header, allow_nan=False)))
+
+    async def _in_time(self, sending: Coroutine[Any, Any, None]) -> None:
+        try:
+            await asyncio.wait_for(sending, SEND_SECONDS)
+        except asyncio.TimeoutError:
+            raise WebSocketDisconnect(1008, "what was sent was not taken") from None
 
 
 def as_text(reply: Reply) -> str:
@@ -133,7 +166,7 @@ def events(
 
     ``run`` runs a function where the model may run.
     """
-    last = time.monotonic()
+    last, pace = time.monotonic(), Pace()
     try:
         yield as_text(Reply({"type": "seated"}))
         while time.monotonic() - last < idle_seconds:
@@ -146,13 +179,18 @@ def events(
                     player.post(text)
                 except ValueError as problem:
                     yield as_text(error(str(problem)))
+                time.sleep(pace.wait(len(text)))
             if player.due:
-                yield from map(as_text, run(lambda: list(player.work())))
+                turns = player.work()
+                while (turn := run(lambda: next(turns, OVER))) is not OVER:  # noqa: B023 (run before the next one)
+                    reply = turn() if callable(turn) else turn
+                    if reply is not None:
+                        yield as_text(reply)
             elif not texts:
                 time.sleep(POLL_SECONDS)
                 continue
             last = time.monotonic()
-        yield as_text(Reply({"type": "expired", "seconds": idle_seconds}))
+        yield as_text(Reply({"type": "expired", "seconds": idle_seconds, "idle": True}))
     finally:
         run(player.close)
         mailbox.close()

@@ -8,6 +8,8 @@ from app_assets.gate.expiring_folder import ExpiringFolder
 
 
 MAX_BYTES = 16 << 20
+MAX_SESSIONS = 64
+"""Mailboxes; one more takes the place of that to which nothing was sent for the longest time."""
 
 
 class Mailbox:
@@ -47,7 +49,7 @@ class Mailboxes(ExpiringFolder):
     """Mailboxes of all sessions."""
 
     def __init__(self) -> None:
-        super().__init__("ardrag-mail-")
+        super().__init__("ardrag-mail-", max_entries=MAX_SESSIONS)
 
     def open(self) -> str:
         """A new mailbox; gives its session's name."""

@@ -1,14 +1,15 @@
 """One visitor's takes: messages of a page go in, messages for it come out. Knows no socket, thread or queue.
 
-`post` may be called at any time and only checks and remembers; `work` does what was asked and makes the next latent.
-Whoever calls `work` (a socket's worker thread, a generator in Gradio's queue) is the only one who touches the takes.
+`post` may be called at any time and only checks and remembers; `work` does what was asked and makes the next latent,
+in turns that are short whatever was asked. Whoever calls `work` (a socket's worker thread, a generator in Gradio's
+queue) is the only one who touches the takes.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app_assets.messages import Cancel, Drag, Export, Message, Plan, Rewind, Run, Seen, Start, read_message
+from app_assets.messages import (
+    MAX_MESSAGE,
+    Cancel,
+    Drag,
+    Export,
+    Message,
+    Plan,
+    Rewind,
+    Run,
+    Seen,
+    Start,
+    read_message,
+)
 from app_assets.pictures import webp
 from app_assets.take import Made, Take
 from ardrag.tracks.tracks import Tracks
@@ -28,6 +41,8 @@ MAX_TAKES = 4
 """Takes kept per visitor; the oldest is closed when there are more."""
 MAX_WAITING = 512
 """Messages that may wait to be worked on."""
+MAX_WAITING_SIZE = 2 * MAX_MESSAGE
+"""Their characters together."""
 HISTORY_LATENTS = 8
 """Latents that a take goes back at once (5 MB each at 128x128); farther back it is made again, to the same pixels."""
 
@@ -38,6 +53,10 @@ class Reply:
 
     header: dict[str, Any]
     parts: tuple[bytes, ...] = ()
+
+
+Turn = Reply | Callable[[], Reply] | None
+"""What came of a turn: a reply; one that is still to be made, which takes long but not the model; nothing."""
 
 
 def encode_frame(frame: np.ndarray) -> bytes:
@@ -67,7 +86,7 @@ class Player:
         self._pipe = pipe
         self._find_picture = find_picture
         self._max_frames = max_frames
-        self._inbox: deque[Message] = deque()
+        self._inbox: deque[tuple[Message, int]] = deque()
         self._takes: dict[int, Opened] = {}
         self._next = 1
         self.started = False
@@ -78,10 +97,11 @@ class Player:
         Raises:
             ValueError: naming the field and the remedy; the takes are as they were.
         """
-        message = read_message(text)
-        if len(self._inbox) >= MAX_WAITING:
+        waiting = [size for _, size in list(self._inbox)]
+        if len(waiting) >= MAX_WAITING or sum(waiting) + len(text) > MAX_WAITING_SIZE:
             raise ValueError("message: too many at once; wait for the answers")
-        self._inbox.append(message)
+        message = read_message(text)
+        self._inbox.append((message, len(text)))
         self.started = self.started or isinstance(message, Start)
 
     @property
@@ -89,14 +109,17 @@ class Player:
         """Whether `work` has something to do now."""
         return bool(self._inbox) or any(opened.take.due for opened in self._takes.values())
 
-    def work(self) -> Iterator[Reply]:
-        """Do what was asked and make at most one latent; gives the answers one by one."""
+    def work(self) -> Iterator[Turn]:
+        """Do what was asked and make at most one latent, turn by turn.
+
+        A turn makes at most one latent, or begins one take. Other visitors may have theirs before the next.
+        """
         while self._inbox:
-            message = self._inbox.popleft()
+            message, _ = self._inbox.popleft()
             try:
                 yield from self._answer(message)
             except ValueError as error:
-                yield Reply({"type": "error", "message": str(error), "take": vars(message).get("take")})
+                yield wrong(message, error)
         for number, opened in reversed(self._takes.items()):
             take = opened.take
             if take.due:
@@ -112,7 +135,7 @@ class Player:
         while self._takes:
             self._takes.popitem()[1].take.close()
 
-    def _answer(self, message: Message) -> Iterator[Reply]:
+    def _answer(self, message: Message) -> Iterator[Turn]:
         if isinstance(message, Start):
             yield from self._start(message)
             return
@@ -134,13 +157,12 @@ class Player:
             take.control.release()
             yield Reply({"type": "cancelled", "take": message.take, "frames": len(take.session.frames)})
         elif isinstance(message, Rewind):
-            yield self._rewind(opened, message)
+            yield (yield from self._rewind(opened, message))
         else:
             yield self._export(opened, message)
 
     def _start(self, message: Start) -> Iterator[Reply]:
-        if message.num_frames > self._max_frames:
-            raise ValueError(f"num_frames: {message.num_frames} is more than {self._max_frames}, the most here")
+        message.check_length(self._max_frames)
         picture = self._find_picture(message.picture)
         self._pipe.check_inputs(
             message.tracks, message.num_frames, *self._pipe.size_for(picture, None, None), message.steps
@@ -177,11 +199,11 @@ class Player:
         for pointer in message.released:
             take.control.release(pointer)
 
-    def _rewind(self, opened: Opened, message: Rewind) -> Reply:
+    def _rewind(self, opened: Opened, message: Rewind) -> Generator[None, None, Reply]:
         if not message.branch:
-            frames = opened.take.rewind(message.latent)
+            frames = yield from opened.take.rewind(message.latent)
             return Reply({"type": "rewound", "take": message.take, "latent": message.latent, "frames": frames})
-        twin = opened.take.branch(message.latent)
+        twin = yield from opened.take.branch(message.latent)
         number = self._keep(twin, opened.start)
         return Reply({"type": "branched", "take": number, "from": message.take, **twin.summary()})
 
@@ -189,13 +211,31 @@ class Player:
         header = {"type": "frames", "take": number, "latent": made.latent, "first": made.first, "lag": made.lag}
         return Reply({**header, "places": made.places}, tuple(encode_frame(frame) for frame in made.frames))
 
-    def _export(self, opened: Opened, message: Export) -> Reply:
+    def _export(self, opened: Opened, message: Export) -> Callable[[], Reply]:
         session, start = opened.take.session, opened.start
+        frames = list(session.frames)  # what is made from now on, or closed, is not in the file
         source = {"tool": "ardrag-pad", "prompt": start.prompt, "seed": start.seed, "steps": start.steps}
-        tracks = replace(session.tracks, source={k: v for k, v in source.items() if v is not None})
-        video = mp4_bytes(session.frames, session.fps, tracks if message.draw else None)
-        header = {"type": "files", "take": message.take, "seed": start.seed}
-        return Reply({**header, "names": ["video.mp4", "tracks.json"]}, (video, tracks.to_json().encode()))
+        header = {"type": "files", "take": message.take, "seed": start.seed, "names": ["video.mp4", "tracks.json"]}
+
+        def files() -> Reply:
+            tracks = replace(session.tracks, source={k: v for k, v in source.items() if v is not None})
+            video = mp4_bytes(frames, session.fps, tracks if message.draw else None)
+            return Reply(header, (video, tracks.to_json().encode()))
+
+        return lambda: attempt(message, files)
+
+
+def wrong(message: Message, error: ValueError) -> Reply:
+    """What a visitor reads when a message cannot be followed."""
+    return Reply({"type": "error", "message": str(error), "take": vars(message).get("take")})
+
+
+def attempt(message: Message, make: Callable[[], Reply]) -> Reply:
+    """The reply that ``make`` makes, or what was wrong."""
+    try:
+        return make()
+    except ValueError as error:
+        return wrong(message, error)
 
 
 def mp4_bytes(frames: Iterable[np.ndarray], fps: float, tracks: Tracks | None) -> bytes:

@@ -51,6 +51,7 @@ class Limits:
         seats: visitors served at once.
         waiting: visitors that may wait for a seat.
         idle_seconds: a seat on which nothing happens for so long is given to the next.
+        seat_seconds: so long a visitor may keep a seat for which others wait.
         max_frames: pixel frames of a video.
         sockets: whether pages use a WebSocket; else events through Gradio's queue, as where no socket passes.
         allowed_origins: other sites whose pages may talk to the server, such as ``https://a.org``; ``*`` is everyone.
@@ -59,6 +60,7 @@ class Limits:
     seats: int = 3
     waiting: int = 16
     idle_seconds: float = 120.0
+    seat_seconds: float = 600.0
     max_frames: int = 481
     sockets: bool = not ON_ZERO_GPU
     allowed_origins: tuple[str, ...] = ()
@@ -193,6 +195,7 @@ def add_uploads(server: Server, space: Space) -> None:
 
 def add_live(server: Server, space: Space) -> None:
     """The socket."""
+    limits = space.limits
 
     @server.websocket("/live")
     async def live(socket: WebSocket) -> None:
@@ -202,7 +205,9 @@ def add_live(server: Server, space: Space) -> None:
             await socket.send_text(json.dumps(stranger.header))
             await socket.close(1008)
             return
-        connection = Connection(socket, space.player(), space.lobby, space.worker, space.limits.idle_seconds)
+        connection = Connection(
+            socket, space.player(), space.lobby, space.worker, limits.idle_seconds, limits.seat_seconds
+        )
         space.connections.add(connection)
         try:
             with suppress(WebSocketDisconnect):

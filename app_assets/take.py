@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +108,10 @@ class Take:
         self._work_seconds += 0.3 * (time.perf_counter() - started - self._work_seconds)
         return Made(latent, frames.start, made, places, lag)
 
-    def rewind(self, latent: int) -> int:
+    def rewind(self, latent: int) -> Generator[None, None, int]:
         """Go back to before ``latent`` and wait there; gives the number of frames that are left.
+
+        Yields after each latent that has to be made again, so that others may have a turn.
 
         Raises:
             ValueError: if that latent was never made.
@@ -123,24 +125,20 @@ class Take:
             try:
                 self.session.rewind(latent)
             except ValueError:  # farther back than the session remembers: same seed and same control, same pixels
-                self._replay(latent)
+                yield from self._replay(latent)
             self.control = self._before[latent].snapshot()
             del self._before[latent:]
         self.playing, self.paced, self._settle = False, True, 0
         self._seen = len(self.session.frames) - 1
         return len(self.session.frames)
 
-    def branch(self, latent: int) -> Take:
-        """An independent take with the same past up to ``latent``.
-
-        Raises:
-            ValueError: as `rewind`.
-        """
+    def branch(self, latent: int) -> Generator[None, None, Take]:
+        """An independent take with the same past up to ``latent``; yields and raises as `rewind`."""
         twin = copy.copy(self)
         twin.session, twin.control, twin._before = self.session.fork(), self.control.snapshot(), list(self._before)
         try:
-            twin.rewind(latent)
-        except ValueError:
+            yield from twin.rewind(latent)
+        except BaseException:
             twin.close()
             raise
         return twin
@@ -153,9 +151,14 @@ class Take:
         """Give back what the session holds."""
         self.session.close()
 
-    def _replay(self, latent: int) -> None:
+    def _replay(self, latent: int) -> Iterator[None]:
         tracks, again = self.session.tracks, self._begin()
-        while again.position < latent:
-            again.step(tracks)
+        try:
+            while again.position < latent:
+                again.step(tracks)
+                yield
+        except BaseException:
+            again.close()
+            raise
         self.session.close()
         self.session = again

@@ -34,8 +34,8 @@ UPLOADS = ("/picture", "/gradio_api/upload")
 CALLS = re.compile(r"/gradio_api/(queue/join|call/.*)")
 MAX_CALL = 2 * MAX_MESSAGE + (1 << 16)
 """Bytes of a call: tracks, in which every quote may be escaped, and the rest."""
-FORM = 1 << 16
-"""Bytes that a form needs beside the file in it."""
+FORM = 1 << 20
+"""Bytes that a form may need beside the file in it; a picture that is a little too large is told so by name."""
 MAX_OPEN = 256
 """Requests and sockets open at once."""
 MAX_DEPTH = 32

@@ -155,7 +155,10 @@ class Page {
     if (event === "lost") this.say(detail);
     if (event === "queue") this.say(`All seats are taken. You are number ${detail.position} in the queue.`);
     if (event === "seated") this.say("");
-    if (event === "expired") this.say(`Your seat was given back after ${detail.seconds} s without a move. Frames stay; press to go on anew.`);
+    if (event === "expired") {
+      const why = detail.idle ? "without a move" : "since others wait";
+      this.say(`Your seat was given back after ${detail.seconds} s ${why}. Frames stay; press to go on anew.`);
+    }
     if (event === "cancelled") this.say(`Cancelled after ${detail.frames} frames.`);
     const { film } = this.studio;
     if (event === "frame" && film && !film.paced && !film.done) this.say(`${film.length} of ${film.numFrames} frames`);

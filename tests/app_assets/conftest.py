@@ -40,15 +40,21 @@ def png(image: Image.Image, **options: Any) -> bytes:
 def say(player: Player, **message: Any) -> list[Any]:
     """Post one message and do what it asks; the replies."""
     player.post(json.dumps(message))
-    return list(player.work())
+    return replies(player)
+
+
+def replies(player: Player) -> list[Any]:
+    """What comes of the turns that are due now."""
+    made = [turn() if callable(turn) else turn for turn in player.work()]
+    return [reply for reply in made if reply is not None]
 
 
 def finish(player: Player) -> list[Any]:
     """Work until nothing is due; the replies."""
-    replies = []
+    said = []
     while player.due:
-        replies += player.work()
-    return replies
+        said += replies(player)
+    return said
 
 
 def pixels(replies: list[Any]) -> list[bytes]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app_assets.control import GRAB_RADIUS, MAX_LIVE_TRACKS, Control
+from app_assets.control import GRAB_RADIUS, MAX_LIVE_TRACKS, MAX_PENDING, Control
 from ardrag.tracks.tracks import Tracks
 
 
@@ -141,3 +141,21 @@ def test_tracks_held_are_bounded():
         control.move(pointer, way((0.5, 0.5)))
     with pytest.raises(ValueError, match="drag: 64 tracks"):
         control.move(999, way((0.5, 0.5)))
+
+
+def test_columns_and_waiting_places_are_bounded():
+    """Columns are never dropped: a page that sends new plans for ever is told so before it slows others down."""
+    control = Control(PLAN)
+    point = [{"f": 0, "x": 0.5, "y": 0.5}]
+    for first in (0, 100):
+        control.replan(drawn(*({"id": f"t{i}", "points": point} for i in range(first, first + 100))))
+    columns = len(control.brushes)
+    with pytest.raises(ValueError, match="tracks: more than 256 in one take"):
+        control.replan(drawn(*({"id": f"t{i}", "points": point} for i in range(200, 300))))
+    assert len(control.brushes) == columns and control.sample(range(1)).visible[0, -100:].all(), (
+        "the plan before rules on"
+    )
+    control.move(1, way((0.1, 0.9)))
+    for _ in range(6):
+        control.move(1, way(*[(0.1, 0.9)] * 1000))
+    assert len(control._live[("live", columns)].pending) == MAX_PENDING

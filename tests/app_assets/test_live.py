@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import gc
 import json
+import os
 import re
+import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,9 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
+from app_assets import live, player
 from ardrag.tracks.tracks import Tracks
+from pipelines.session import Session
 from tests.app_assets.conftest import PATH, START, png, until
 
 
@@ -99,6 +104,62 @@ def test_idle_seat_is_given_to_the_next(run_space):
     first.say(type="run", take=1, on=True)
     first.say(**{**START, "picture": upload(running)})
     assert first.wait("done"), "who comes back gets a seat again"
+
+
+def test_seat_that_others_wait_for_is_given_up_in_time(run_space):
+    running = run_space(seats=1, seat_seconds=0.3)
+    first, second = running.visit(), running.visit()
+    first.say(**{**START, "picture": "circle", "paced": True})
+    first.wait("started")
+    assert first.socket.recv is not None and not until(lambda: running.space.lobby.taken == 0, seconds=0.6)
+    second.say(**{**START, "picture": "circle", "paced": True})
+    assert second.wait("queue")["position"] == 1
+    first.say(type="run", take=1, on=True)
+    assert first.wait("expired") == {"type": "expired", "seconds": 0.3, "idle": False}
+    assert second.wait("started")
+
+
+def test_doors_share_the_model_latent_by_latent(run_space, monkeypatch):
+    """Two sockets, one of which rewinds for ever, and a program: nobody is far ahead while all are there."""
+    running, order, step = run_space(seats=3), [], Session.step
+
+    def slow(session, *args):
+        order.append(session._inputs.seed)
+        time.sleep(0.02)
+        return step(session, *args)
+
+    monkeypatch.setattr(Session, "step", slow)
+    flood, calm = running.visit(), running.visit()
+    flood.say(**{**START, "picture": "circle", "num_frames": 41, "seed": 1})
+    for _ in range(20):
+        flood.say(type="branch", take=1, latent=1)
+    image = handle_file(ROOT / "examples" / "circle.png")
+    job = Client(running.url, verbose=False).submit(image=image, num_frames=49, steps=2, seed=2, api_name="/generate")
+    assert until(lambda: 2 in order)
+    calm.say(**{**START, "picture": "circle", "num_frames": 33, "seed": 3})
+    calm.wait("done")
+    job.result()
+    last = [max(i for i, seed in enumerate(order) if seed == one) for one in (1, 2, 3)]
+    together = order[order.index(3) : min(last)]
+    shares = [together.count(seed) for seed in (1, 2, 3)]
+    assert len(together) >= 12 and max(shares) <= 1.5 * min(shares) + 1, shares
+
+
+def test_visitor_who_takes_nothing_is_gone(run_space, monkeypatch):
+    monkeypatch.setattr(live, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(player, "encode_frame", lambda frame: os.urandom(200_000))
+    running = run_space()
+    host, port = running.url.split("//")[1].split(":")
+    files = len(os.listdir("/proc/self/fd"))
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((host, int(port)))
+        visitor = running.visit(sock=stalled, max_queue=1)
+        visitor.say(**{**START, "picture": "circle", "num_frames": 481})
+        assert until(lambda: running.space.lobby.taken == 1)
+        assert until(lambda: not running.space.connections) and running.space.lobby.taken == 0
+    running.sockets.clear()
+    assert until(lambda: len(os.listdir("/proc/self/fd")) <= files + 2)
 
 
 def test_visitors_who_vanish_leave_nothing(run_space):

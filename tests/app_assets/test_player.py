@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import threading
 
 import imageio.v3 as iio
@@ -11,6 +12,7 @@ from PIL import Image
 
 from app_assets.player import MAX_TAKES, MAX_WAITING, encode_frame, mp4_bytes
 from ardrag.tracks.tracks import Tracks
+from pipelines.session import Session
 from tests.app_assets.conftest import PATH, START, finish, pixels, say
 
 
@@ -129,6 +131,61 @@ def test_takes_and_messages_are_bounded(player):
         player.post('{"type": "seen", "take": 2, "frame": 0}')
     with pytest.raises(ValueError, match="too many at once"):
         player.post('{"type": "seen", "take": 2, "frame": 0}')
+
+
+def test_waiting_messages_are_bounded_by_what_they_hold(player):
+    big = json.dumps(
+        {"type": "plan", "take": 1, "num_frames": 13, "tracks": json.loads(PATH.to_json()), "pad": "x" * 900_000}
+    )
+    player.post(big), player.post(big)
+    with pytest.raises(ValueError, match="too many at once"):
+        player.post(big)
+    list(player.work())
+    player.post(big)
+
+
+def test_no_turn_makes_more_than_one_latent(player, pipeline, monkeypatch):
+    """However far back a rewind goes, others have their turns between its latents."""
+    say(player, **{**START, "num_frames": 65})
+    finish(player)
+    steps = []
+    step = Session.step
+    monkeypatch.setattr(Session, "step", lambda *args: (steps.append(1), step(*args))[1])
+    for kind in ("branch", "rewind"):
+        player.post(json.dumps({"type": kind, "take": 1, "latent": 5}))
+        player.post(json.dumps({"type": "run", "take": 1, "on": True}))
+    counts = []
+    turns = player.work()
+    while True:
+        before = len(steps)
+        if next(turns, turns) is turns:
+            break
+        counts.append(len(steps) - before)
+    assert max(counts) == 1 and sum(counts) >= 10
+
+
+def test_rewind_that_is_broken_off_leaves_no_file(player):
+    say(player, **{**START, "num_frames": 65})
+    finish(player)
+    files = len(os.listdir("/proc/self/fd"))
+    player.post(json.dumps({"type": "branch", "take": 1, "latent": 5}))
+    turns = player.work()
+    next(turns), next(turns)
+    assert len(os.listdir("/proc/self/fd")) == files + 2
+    turns.close()
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_export_is_made_aside_and_does_not_mind_what_happens_meanwhile(player):
+    say(player, **START)
+    finish(player)
+    player.post('{"type": "export", "take": 1, "draw": true}')
+    (files,) = player.work()
+    player.close()
+    reply = files()
+    assert (
+        len(iio.imread(reply.parts[0], extension=".mp4")) == 13 and Tracks.from_json(reply.parts[1]).num_frames == 13
+    )
 
 
 def test_closing_leaves_no_file_and_no_thread(player):

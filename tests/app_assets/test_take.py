@@ -27,6 +27,15 @@ def run(take):
     return np.stack(list(take.session.frames))
 
 
+def finished(turns):
+    """What comes of ``turns``."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            return end.value
+
+
 def test_clip_is_made_at_once_and_is_what_the_pipeline_makes(begin, pipeline, picture):
     take = Take(begin, PATH, 13, paced=False)
     frames = run(take)
@@ -75,7 +84,7 @@ def test_lag_is_counted_from_what_was_on_the_screen(begin):
 def test_rewound_beyond_memory_too_and_the_same_again(begin, latent):
     take = Take(begin, PATH, 13, paced=False)
     frames = run(take)
-    kept = take.rewind(latent)
+    kept = finished(take.rewind(latent))
     assert kept == len(take.session.frames) == (0 if latent == 0 else 4 * latent - 3)
     take.playing = True
     take.saw(99, 0.0)
@@ -87,7 +96,7 @@ def test_rewound_beyond_memory_too_and_the_same_again(begin, latent):
 def test_branch_leaves_the_take_as_it_is(begin):
     take = Take(begin, PATH, 13, paced=False)
     frames = run(take)
-    twin = take.branch(2)
+    twin = finished(take.branch(2))
     twin.control.move(1, [(0.0, 0.9, 0.9, 1.0)])
     twin.saw(99, 0.0)
     while not twin.done:
@@ -101,7 +110,7 @@ def test_branch_leaves_the_take_as_it_is(begin):
 def test_branch_at_the_end_of_a_clip_that_is_being_made_waits(begin):
     take = Take(begin, PATH, 13, paced=False)
     take.step(), take.step()
-    twin = take.branch(2)
+    twin = finished(take.branch(2))
     assert take.due and not twin.due and len(twin.session.frames) == 5
     twin.close()
 
@@ -111,5 +120,5 @@ def test_latent_that_was_never_made_is_an_error(begin):
     run(take)
     for way in (take.rewind, take.branch):
         with pytest.raises(ValueError, match="latent: 9 is not in this take; choose 0 to 4"):
-            way(9)
+            finished(way(9))
     assert len(take.session.frames) == 13
