@@ -34,7 +34,7 @@ from eval.metrics.smoothness import load_amt
 from eval.record import run_record
 from eval.report.report import write_report
 from eval.report.rows import Row, RowCache, code_digest, files_digest, in_processes
-from eval.suites.case import Suite
+from eval.suites.case import Suite, first_readable
 from eval.suites.folder import write_case
 from eval.suites.open import open_suite
 
@@ -97,7 +97,7 @@ class Worker:
 def with_truth(systems: list[System], suite: Suite, num_frames: int) -> list[System]:
     """The systems, and the true videos as one more where the suite has them: distances are taken to these."""
     has_it = any(system.kind == "truth" for system in systems)
-    if has_it or suite.case(0, num_frames).truth is None:
+    if has_it or first_readable(suite, range(len(suite)), num_frames).truth is None:
         return systems
     return [*systems, System("truth", "truth")]
 
@@ -151,7 +151,10 @@ def main(arguments: list[str] | None = None) -> None:
     indices = list(range(config.clips(len(suite))))
     if config.export_inputs:
         for index in tqdm(indices, desc="inputs", unit="clip"):
-            write_case(suite.case(index, config.num_frames), Path(config.export_inputs))
+            try:
+                write_case(suite.case(index, config.num_frames), Path(config.export_inputs))
+            except ValueError as error:
+                logger.warning("clip %s is left out: %s", index, error)
         return
     record = run_record("eval.run", arguments)
     systems, absent = expand(config.systems, config.runs)

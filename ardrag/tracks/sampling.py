@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ardrag.tracks.schema import Camera, Canvas, Defaults, Edit, Point, Track
+from ardrag.tracks.schema import FAR, Camera, Canvas, Defaults, Edit, Point, Track
 
 
 Floats = npt.NDArray[np.float64]
@@ -159,3 +159,21 @@ def camera_pins(camera: Camera, canvas: Canvas, tracks: Sequence[Track], times: 
     turned_x = (cos[:, None] * x - sin[:, None] * y) / aspect
     turned_y = sin[:, None] * x + cos[:, None] * y
     return np.stack([turned_x, turned_y], axis=2) + 0.5 + now[:, None, :2]
+
+
+def held_places(places: npt.NDArray[np.float32], seen: Bools) -> npt.NDArray[np.float32]:
+    """Places [T, P, 2]; those that are not seen and that no file can hold become the last good ones before them."""
+    lost = ~seen & ~((places >= FAR[0]) & (places <= FAR[1])).all(axis=2)
+    if not lost.any():
+        return places
+    frames = np.arange(len(places))[:, None]
+    last = np.maximum.accumulate(np.where(lost, -1, frames), axis=0)
+    first = np.where(lost.all(axis=0), 0, (~lost).argmax(axis=0))
+    held = np.take_along_axis(places, np.where(last < 0, first, last)[..., None], axis=0)
+    held[:, lost.all(axis=0)] = 0.5
+    return held
+
+
+def shortest(value: np.float32) -> float:
+    """The shortest decimal that is the same float32: short files, exact round trips."""
+    return float(str(value))

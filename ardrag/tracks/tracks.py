@@ -21,13 +21,24 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from ardrag.tracks.crop import WHOLE, Crop, crop_of_canvas
-from ardrag.tracks.sampling import Bools, TrackArrays, Versions, apply_edit, camera_grid, camera_pins, replay, sample
+from ardrag.tracks.formats.files import read_document, write_file
+from ardrag.tracks.formats.paths import Given
+from ardrag.tracks.sampling import (
+    TrackArrays,
+    Versions,
+    apply_edit,
+    camera_grid,
+    camera_pins,
+    held_places,
+    replay,
+    sample,
+    shortest,
+)
 from ardrag.tracks.schema import (
     FAR,
     MAX_BYTES,
@@ -108,7 +119,7 @@ class Tracks(TrackFile):
                 raise ValueError(f"{name} must be {list(places.shape[:2])} like xy, not {list(array.shape)}")
         places = held_places(places, seen >= 0.5)
         table = np.stack([*np.moveaxis(places, 2, 0), pressed.astype(np.float32), seen.astype(np.float32)], axis=2)
-        paths = [[(f, *map(_shortest, row)) for f, row in enumerate(path)] for path in table.swapaxes(0, 1)]
+        paths = [[(f, *map(shortest, row)) for f, row in enumerate(path)] for path in table.swapaxes(0, 1)]
         settings = {"num_frames": len(places), "interp": "linear", **options}
         return cls.from_points(paths, **settings)
 
@@ -132,10 +143,52 @@ class Tracks(TrackFile):
         return text
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Tracks":
-        """Read a track file; OSError when it cannot be opened, ValueError when it is not one."""
-        with open(path, "rb") as file:
-            return cls.from_json(file.read(MAX_BYTES + 1))
+    def load(
+        cls,
+        path: str | os.PathLike[str] | BinaryIO,
+        *,
+        image_size: tuple[int, int] | None = None,
+        num_frames: int | None = None,
+        item: str | None = None,
+    ) -> "Tracks":
+        """Read a track file, ours or one of another system (`ardrag.tracks.formats`), told apart by its content.
+
+        Args:
+            path: path, or file open for reading bytes.
+            image_size: (width, height) in pixels of the picture, for formats that give pixels and do not say of what.
+            num_frames: frames that the paths take; needed for formats that do not say, and else another tempo.
+            item: which clip of a file that holds several.
+
+        Raises:
+            OSError: if the file cannot be opened.
+            ValueError: if it is none of these, or what it does not say is not given.
+        """
+        given = Given(image_size, num_frames, item)
+        if isinstance(path, str | os.PathLike):
+            with open(path, "rb") as file:
+                found = read_document(file, given, Path(path))
+        else:
+            found = read_document(path, given)
+        tracks = cls.from_json(found)
+        if num_frames is None or num_frames == tracks.num_frames:
+            return tracks
+        return tracks.retimed(num_frames)
+
+    def export(
+        self, path: str | os.PathLike[str], kind: str, *, image_size: tuple[int, int] | None = None
+    ) -> list[Path]:
+        """Write the tracks for another system's tools; gives the names of the files.
+
+        Args:
+            path: file to write; Tora's format makes one a track, Wan-Move's another one beside ``..._tracks.npy``.
+            kind: ``wan_move``, ``ati``, ``kjnodes``, ``tora``, ``draganything`` or ``motionpro``.
+            image_size: (width, height) in pixels of the picture there; default is the canvas.
+
+        Raises:
+            ValueError: if the kind is unknown or cannot hold these tracks, or the size is not known.
+        """
+        size = image_size or (self.canvas.width, self.canvas.height)
+        return write_file(lambda frames: self.to_array(frames=frames), self.num_frames, Path(path), kind, size)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the track file whole or not at all."""
@@ -150,7 +203,7 @@ class Tracks(TrackFile):
             os.unlink(temporary)
             raise
 
-    def to_array(self, num_frames: int | None = None, frames: Iterable[int] | None = None) -> TrackArrays:
+    def to_array(self, num_frames: int | None = None, frames: Iterable[float] | None = None) -> TrackArrays:
         """Sample every track (groups and camera expanded) at frames 0..num_frames-1, or at the given `frames`.
 
         Frames behind the end of the clip continue each track's `after_end`. P is the order of `sigmas()`:
@@ -220,7 +273,7 @@ class Tracks(TrackFile):
         return crop_of_canvas(self.canvas, width, height)
 
     def on_picture(
-        self, width: int, height: int, num_frames: int | None = None, frames: Iterable[int] | None = None
+        self, width: int, height: int, num_frames: int | None = None, frames: Iterable[float] | None = None
     ) -> TrackArrays:
         """As `to_array`, in 0..1 of a picture of that size; ValueError as in `crop_on`."""
         return self.crop_on(width, height).inverse.arrays(self.to_array(num_frames, frames))
@@ -301,21 +354,3 @@ def _unit_places(tracks: list[dict[str, Any]], width: int, height: int) -> list[
         for point in track["points"]:
             point.update({axis: point[axis] / size[axis] for axis in "xy" if isinstance(point[axis], Real)})
     return tracks
-
-
-def held_places(places: npt.NDArray[np.float32], seen: Bools) -> npt.NDArray[np.float32]:
-    """Places [T, P, 2]; those that are not seen and that no file can hold become the last good ones before them."""
-    lost = ~seen & ~((places >= FAR[0]) & (places <= FAR[1])).all(axis=2)
-    if not lost.any():
-        return places
-    frames = np.arange(len(places))[:, None]
-    last = np.maximum.accumulate(np.where(lost, -1, frames), axis=0)
-    first = np.where(lost.all(axis=0), 0, (~lost).argmax(axis=0))
-    held = np.take_along_axis(places, np.where(last < 0, first, last)[..., None], axis=0)
-    held[:, lost.all(axis=0)] = 0.5
-    return held
-
-
-def _shortest(value: np.float32) -> float:
-    """The shortest decimal that is the same float32: short files, exact round trips."""
-    return float(str(value))

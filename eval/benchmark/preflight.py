@@ -15,7 +15,7 @@ from pathlib import Path
 from eval.benchmark.config import FEWEST_CLIPS
 from eval.benchmark.systems import System, source_folder
 from eval.benchmark.videos import Probe, probe
-from eval.suites.case import Case, Suite
+from eval.suites.case import Case, Suite, first_readable
 from pipelines.image_input import nearest_bucket
 
 
@@ -45,7 +45,7 @@ def check_systems(
             broken[system.name], sizes[system.name] = _check_videos(system, folder, suite, indices, num_frames)
             for problem in broken[system.name].values():
                 logger.warning("%s: %s; this clip is left out", system.name, problem)
-    _check_canvas(systems, suite.case(indices[0], num_frames), sizes)
+    _check_canvas(systems, first_readable(suite, indices, num_frames), sizes)
     return broken
 
 

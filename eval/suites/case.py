@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ardrag.tracks.crop import Crop
-from ardrag.tracks.schema import MAX_TRACKS
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
@@ -91,19 +91,42 @@ def clip_length(available: int, wanted: int) -> int:
     return length
 
 
-def tracks_within_limits(
-    xy: npt.NDArray[np.floating], visible: npt.NDArray[np.bool_], fps: float = 16.0
-) -> tuple[Tracks, str]:
-    """Tracks of points ``xy [T, P, 2]`` in 0..1 and ``visible [T, P]``, and a note if some were left out.
+def tracks_of(document: Mapping[str, Any], num_frames: int) -> tuple[Tracks, int, str]:
+    """Tracks of what a reader of `ardrag.tracks.formats` found, the clip's length, and a note on what was left out."""
+    tracks = Tracks.from_json(document)
+    length = clip_length(tracks.num_frames, num_frames)
+    return first_frames(tracks, length), length, str(tracks.source.get("note", ""))
 
-    A track file has limits; of more points than it holds, evenly chosen ones are kept. Tracks that are never visible
-    are dropped.
+
+def first_frames(tracks: Tracks, length: int) -> Tracks:
+    """Tracks of the first ``length`` frames."""
+    if tracks.num_frames <= length:
+        return tracks
+    return Tracks.from_array(*tracks.to_array(length), fps=tracks.fps)
+
+
+@contextmanager
+def naming(where: str | Path) -> Iterator[None]:
+    """What is wrong in a file is told with its name."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def first_readable(suite: Suite, indices: Sequence[int], num_frames: int) -> Case:
+    """The first case that can be read.
+
+    Raises:
+        ValueError: if none can.
     """
-    shown = np.flatnonzero(visible.any(0))
-    chosen = np.linspace(0, len(shown) - 1, min(len(shown), MAX_TRACKS)).round().astype(int)
-    kept = shown[chosen]
-    note = "" if len(kept) == len(shown) else f"{len(kept)} of {len(shown)} tracks, the most that a track file holds"
-    return Tracks.from_array(xy[:, kept], visible[:, kept], fps=fps), note
+    problems = []
+    for index in indices:
+        try:
+            return suite.case(index, num_frames)
+        except ValueError as error:
+            problems.append(str(error))
+    raise ValueError(f"suite: none of {len(problems)} cases can be read; the first: {problems[0]}")
 
 
 def fit_case(case: Case, height: int, width: int) -> Case:
@@ -114,9 +137,7 @@ def fit_case(case: Case, height: int, width: int) -> Case:
     own = case.picture.shape[:2]
     if own == (height, width):
         return case
-    arrays = case.tracks.to_array(case.num_frames)
-    xy = Crop.covering(own[1], own[0], width, height).places(arrays.xy)
-    tracks = Tracks.from_array(xy, arrays.visible, arrays.force, fps=case.tracks.fps)
+    tracks = first_frames(case.tracks, case.num_frames).cropped(Crop.covering(own[1], own[0], width, height))
 
     def fitted(picture: Pixels) -> Pixels:
         return np.asarray(fit_image(Image.fromarray(picture), height, width))
@@ -145,15 +166,10 @@ class OnCanvas(Suite):
         return f"{self.suite.digest()} {self.height} {self.width}"
 
 
-def are_paths(paths: Sequence[npt.NDArray[np.floating]]) -> bool:
-    """Whether there is at least one path, and each is ``[N, 2]`` of finite numbers."""
-    return bool(paths) and all(path.ndim == 2 and path.shape[1] == 2 and np.isfinite(path).all() for path in paths)
-
-
 def list_digest(paths: Sequence[Path]) -> str:
-    """Digest of the names, sizes and times of files."""
+    """Digest of the names, sizes and times of files; one that is missing has neither."""
     digest = hashlib.sha256()
     for path in paths:
-        state = path.stat()
-        digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+        state = path.stat() if path.exists() else None
+        digest.update(f"{path.name} {state and (state.st_size, state.st_mtime_ns)}".encode())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ardrag.tracks.tracks import Tracks
 from eval.benchmark.videos import read_picture, read_true_video
-from eval.suites.case import Case, Suite, clip_length, list_digest
+from eval.suites.case import Case, Suite, clip_length, first_frames, list_digest, naming
 
 
 SUFFIX = ".tracks.json"
@@ -47,18 +47,18 @@ class FolderSuite(Suite):
     def case(self, index: int, num_frames: int) -> Case:
         """See `Suite`."""
         name = self._names[index]
-        try:
+        picture = read_picture(self._pictures[name])
+        with naming(self.folder / f"{name}{SUFFIX}"):
             tracks = Tracks.load(self.folder / f"{name}{SUFFIX}")
-        except ValueError as error:
-            raise ValueError(f"{name}{SUFFIX}: {error}") from error
-        length = clip_length(tracks.num_frames, num_frames)
+            length = clip_length(tracks.num_frames, num_frames)
+            drawn_on = tracks.crop_on(picture.shape[1], picture.shape[0])
         prompt = self.folder / f"{name}.txt"
         return Case(
             index=index,
             name=name,
-            picture=read_picture(self._pictures[name]),
+            picture=picture,
             prompt=prompt.read_text(encoding="utf-8").strip() if prompt.is_file() else "",
-            tracks=tracks,
+            tracks=first_frames(tracks.cropped(drawn_on.inverse), length),
             num_frames=length,
             truth=read_true_video(self.folder / f"{name}.mp4", length),
         )

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from ardrag.tracks.formats import wan_move
+from ardrag.tracks.formats.paths import Given
+from ardrag.tracks.tracks import Tracks
 from eval.benchmark.videos import read_picture, read_true_video
-from eval.suites.case import Case, Suite, clip_length, list_digest, tracks_within_limits
+from eval.suites.case import Case, Suite, list_digest, naming, tracks_of
 
 
 class MoveBenchSuite(Suite):
     """The cases of one list file, ``.../en/single_track.txt`` or ``multi_track.txt``.
 
     Raises:
-        ValueError: if the list is missing, empty or has a line without a caption, or a listed file is missing.
+        ValueError: if the list is missing, empty or has a line without a caption.
     """
 
     name = "movebench"
@@ -36,10 +36,6 @@ class MoveBenchSuite(Suite):
         self._cases = [_line(line, self.listing) for line in self._lines()]
         if not self._cases:
             raise ValueError(f"suite: {self.listing} lists no clip")
-        for name, _ in self._cases:
-            for path in (self._picture(name), *self._arrays(name)):
-                if not path.is_file():
-                    raise ValueError(f"suite: {path} is missing, although {self.listing.name} lists {name}")
 
     def _lines(self) -> list[str]:
         text = self.listing.read_text(encoding="utf-8")
@@ -60,16 +56,17 @@ class MoveBenchSuite(Suite):
         """See `Suite`."""
         name, caption = self._cases[index]
         picture = read_picture(self._picture(name))
-        points, seen = (_load(path) for path in self._arrays(name))
-        if points.ndim != 4 or points.shape[-1] != 2 or seen.shape != points.shape[:3]:
-            raise ValueError(
-                f"{name}: tracks {points.shape} and visibility {seen.shape} must be [1, T, N, 2] and [1, T, N]"
-            )
-        length = clip_length(points.shape[1], num_frames)
-        scale = np.array([picture.shape[1], picture.shape[0]])
-        tracks, note = tracks_within_limits(points[0, :length] / scale, seen[0, :length].astype(bool))
+        tracks, length, note = self._tracks(name, (picture.shape[1], picture.shape[0]), num_frames)
         truth = read_true_video(self.root / "video" / f"{name}.mp4", length)
         return Case(index, name, picture, caption, tracks, length, (self.mode,), truth, note=note)
+
+    def _tracks(self, name: str, size: tuple[int, int], num_frames: int) -> tuple[Tracks, int, str]:
+        arrays = []
+        for path in self._arrays(name):
+            with naming(path), path.open("rb") as file:
+                arrays.append(wan_move.load_array(file))
+        with naming(self._arrays(name)[0]):
+            return tracks_of(wan_move.convert(*arrays, Given(size, most=num_frames)), num_frames)
 
     def digest(self) -> str:
         """See `Suite`."""
@@ -82,10 +79,3 @@ def _line(line: str, listing: Path) -> tuple[str, str]:
     if not comma or not name.strip():
         raise ValueError(f"suite: {listing.name} has the line {line!r}; it must be <id>.jpg,<caption>")
     return Path(name.strip()).stem, caption.strip()
-
-
-def _load(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} holds no array ({error})") from error

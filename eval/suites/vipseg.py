@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ardrag.tracks.formats import draganything
+from ardrag.tracks.formats.paths import Given
 from eval.benchmark.videos import read_picture
-from eval.suites.case import Case, Suite, are_paths, clip_length, list_digest, tracks_within_limits
+from eval.suites.case import Case, Suite, list_digest, naming, tracks_of
 
 
 class VipSegSuite(Suite):
-    """Every trajectory file of a folder whose frames are there.
+    """Every trajectory file of a folder.
 
     Raises:
-        ValueError: if the folder holds none, or the frames of one are missing.
+        ValueError: if the folder holds none.
     """
 
     name = "vipseg"
@@ -30,9 +32,6 @@ class VipSegSuite(Suite):
         self._files = sorted((self.folder / "trajectories").glob("*.json"))
         if not self._files:
             raise ValueError(f"suite: {self.folder} holds no trajectories/*.json")
-        for file in self._files:
-            if not self._frames(file.stem):
-                raise ValueError(f"suite: {self.folder}/images/{file.stem} holds no frame for {file.name}")
 
     def _frames(self, name: str) -> list[Path]:
         return sorted((self.folder / "images" / name).glob("*.jpg"))
@@ -44,36 +43,19 @@ class VipSegSuite(Suite):
     def case(self, index: int, num_frames: int) -> Case:
         """See `Suite`: as long as the longest trajectory; a shorter one is not seen after its end."""
         file = self._files[index]
-        paths = _read_paths(file)
         frames = self._frames(file.stem)
-        longest = max(len(path) for path in paths)
-        length = clip_length(longest, num_frames)
+        if not frames:
+            raise ValueError(f"{self.folder}/images/{file.stem} holds no frame for {file.name}")
         picture = read_picture(frames[0])
-        xy = np.zeros((longest, len(paths), 2))
-        visible = np.zeros((longest, len(paths)), bool)
-        for p, path in enumerate(paths):
-            xy[: len(path), p], visible[: len(path), p] = path, True
-        scale = np.array([picture.shape[1], picture.shape[0]])
-        tracks, note = tracks_within_limits((xy / scale)[:length], visible[:length])
+        with naming(file):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if not draganything.matches(found):
+                raise ValueError("it is not an object of lists of [x, y]")
+            given = Given((picture.shape[1], picture.shape[0]), most=num_frames)
+            tracks, length, note = tracks_of(draganything.read(found, given), num_frames)
         truth = np.stack([read_picture(frame) for frame in frames[:length]]) if len(frames) >= length else None
         return Case(index, file.stem, picture, "", tracks, length, truth=truth, note=note)
 
     def digest(self) -> str:
         """See `Suite`."""
         return list_digest(self._files)
-
-
-def _read_paths(file: Path) -> list[list[list[float]]]:
-    """Paths of one file.
-
-    Raises:
-        ValueError: if it is not as described above.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        paths = [np.asarray(path, float) for path in found.values()]
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{file} is not an object of lists of [x, y] ({error})") from error
-    if not are_paths(paths):
-        raise ValueError(f"{file} is not an object of lists of [x, y]")
-    return [path.tolist() for path in paths]

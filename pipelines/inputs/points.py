@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ardrag.controls.control import Brushes
-from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.sampling import TrackArrays, held_places
 from ardrag.tracks.schema import MAX_POINTS, SMALLEST
-from ardrag.tracks.tracks import Tracks, held_places
+from ardrag.tracks.tracks import Tracks
 
 
 Place = Sequence[float] | None

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ardrag.tracks.formats.paths import Given, framewise
 from ardrag.tracks.schema import MAX_TRACKS
 from ardrag.tracks.tracks import Tracks
-from eval.suites.case import Case, clip_length, fit_case, list_digest, tracks_within_limits
+from eval.suites.case import Case, Suite, clip_length, first_frames, first_readable, fit_case, list_digest, tracks_of
 from pipelines.image_input import fit_image
 
 
@@ -18,14 +19,33 @@ def test_lengths_are_4k_plus_1():
 
 def test_evenly_chosen_tracks_and_a_note():
     count = 2 * MAX_TRACKS
-    xy = np.linspace(0, 1, count)[None, :, None].repeat(5, 0).repeat(2, 2)
-    visible = np.ones((5, count), bool)
-    tracks, note = tracks_within_limits(xy, visible)
+    xy = np.linspace(0, 1, count)[None, :, None].repeat(9, 0).repeat(2, 2)
+    visible = np.ones((9, count), bool)
+    tracks, length, note = tracks_of(framewise("any", xy, visible, None, Given()), 5)
     kept = tracks.to_array().xy[0, :, 0]
     assert len(kept) == MAX_TRACKS and kept[[0, -1]].tolist() == [0, 1] and f"{MAX_TRACKS} of {count} tracks" in note
+    assert length == tracks.num_frames == 5
     visible[:, 1:] = False
-    tracks, note = tracks_within_limits(xy, visible)
-    assert tracks.to_array().xy.shape == (5, 1, 2) and note == ""
+    tracks, length, note = tracks_of(framewise("any", xy, visible, None, Given()), 33)
+    assert tracks.to_array().xy.shape == (9, 1, 2) and note == "" and length == 9
+
+
+def test_the_first_frames_are_the_same():
+    tracks = Tracks.from_points([[(0, 0.1, 0.2), (16, 0.9, 0.4)]], num_frames=17)
+    assert (first_frames(tracks, 9).to_array().xy == tracks.to_array(9).xy).all()
+    assert first_frames(tracks, 33) is tracks
+
+
+def test_the_first_case_that_can_be_read():
+    class Some(Suite):
+        def case(self, index, num_frames):
+            if index < 2:
+                raise ValueError(f"{index}.json: bad")
+            return index
+
+    assert first_readable(Some(), [0, 1, 2, 3], 9) == 2
+    with pytest.raises(ValueError, match="none of 2 cases can be read; the first: 0.json: bad"):
+        first_readable(Some(), [0, 1], 9)
 
 
 def test_another_canvas_cuts_and_scales_everything_alike():
@@ -54,3 +74,4 @@ def test_digest_of_files(tmp_path):
     first = list_digest([tmp_path / "a"])
     (tmp_path / "a").write_text("12")
     assert first != list_digest([tmp_path / "a"])
+    assert list_digest([tmp_path / "none"]) != list_digest([tmp_path / "nothing"])
