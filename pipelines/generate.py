@@ -9,6 +9,7 @@ latent at a time; everything is checked before that, and every file is written w
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.generate", description=__doc__.splitlines()[0])
     parser.add_argument("--image", required=True, metavar="I", help="picture to start from (PNG, JPEG, ...)")
-    parser.add_argument("--tracks", metavar="T.json", help="track file (ardrag.tracks/v1); left out: no control")
+    parser.add_argument("--tracks", metavar="T", help="track file, ours or another system's; left out: no control")
+    parser.add_argument("--tracks_size", metavar="WxH", help="pixels that another system's tracks are of, as 832x480")
+    parser.add_argument("--tracks_frames", type=int, help="frames that another system's paths take, 4k + 1")
     parser.add_argument("--out", required=True, metavar="V.mp4", help="video to write")
     parser.add_argument("--model", default=str(BUNDLED_CHECKPOINT), help="folder or Hub name (default: bundled)")
     parser.add_argument("--prompt", default="", help="what happens in the video")
@@ -59,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         ValueError: naming the option and the remedy, before any file is written.
     """
     check_targets(options)
-    tracks = None if options.tracks is None else load_tracks(options.tracks)
+    tracks = None if options.tracks is None else load_tracks(options)
     image = open_image(options.image)
     pipeline = ARDragPipeline.from_pretrained(options.model)
     frames = generate(pipeline, image, tracks, options)
@@ -87,18 +90,35 @@ def check_targets(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name}: {target} is a folder; name a file in it")
 
 
-def load_tracks(path: str) -> Tracks:
-    """Read a track file.
+def load_tracks(options: argparse.Namespace) -> Tracks:
+    """Read the track file.
 
     Raises:
         ValueError: naming the file, the field and the remedy.
     """
     try:
-        return Tracks.load(path)
+        return Tracks.load(
+            options.tracks, image_size=parse_size(options.tracks_size), num_frames=options.tracks_frames
+        )
     except OSError as error:
-        raise ValueError(f"--tracks: {path} cannot be opened ({error.strerror}); check the path") from error
+        raise ValueError(f"--tracks: {options.tracks} cannot be opened ({error.strerror}); check the path") from error
     except ValueError as error:
-        raise ValueError(f"--tracks: {path}: {error}") from error
+        said = str(error).replace("image_size:", "--tracks_size:", 1).replace("num_frames:", "--tracks_frames:", 1)
+        raise ValueError(f"--tracks: {options.tracks}: {said}") from error
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``WIDTHxHEIGHT`` as two numbers, None where it is left out.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise ValueError(f"image_size: {text!r} is not WIDTHxHEIGHT, for instance 832x480")
+    return int(found[1]), int(found[2])
 
 
 def generate(

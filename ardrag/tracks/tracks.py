@@ -18,7 +18,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -286,10 +285,8 @@ class Tracks(TrackFile):
         if crop == WHOLE:
             return self
         made = Tracks.from_array(*crop.arrays(self.to_array()), fps=self.fps)
-        own = [track.sigma for track in self._first_versions() for _ in track.offsets or [()]]
-        spread = zip_longest(made.tracks, own)
-        tracks = tuple(replace(track, sigma=sigma) for track, sigma in spread)
-        return replace(made, tracks=tracks, defaults=replace(made.defaults, sigma=self.defaults.sigma), _versions=None)
+        spread = zip(made.tracks, self.brushes(), strict=True)
+        return replace(made, tracks=tuple(replace(track, sigma=brush) for track, brush in spread), _versions=None)
 
     def with_edit(
         self,

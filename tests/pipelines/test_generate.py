@@ -71,11 +71,44 @@ def test_without_tracks(inputs, tmp_path):
     assert Tracks.load(tmp_path / "used.json") == Tracks.empty(5)
 
 
+def test_tracks_of_other_systems_and_of_a_portrait(inputs, picture, tmp_path):
+    """The same way, four times: on the picture, and on one with as much again above and below."""
+    tall = Image.new("RGB", (32, 64), (0, 200, 0))
+    tall.paste(picture, (0, 16))
+    tall.save(tmp_path / "tall.png")
+    Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.5)]], num_frames=9, width=32, height=64).save(
+        tmp_path / "tall.json"
+    )
+    (tmp_path / "way.json").write_text('[[{"x": 6.4, "y": 16}, {"x": 25.6, "y": 16}]]')
+    (tmp_path / "way.txt").write_text("51.2,128\n204.8,128\n")
+    sheets = []
+    for changes in (
+        {},
+        {"--image": tmp_path / "tall.png", "--tracks": tmp_path / "tall.json"},
+        {"--tracks": tmp_path / "way.json", "--tracks_size": "32x32", "--tracks_frames": 9},
+        {"--tracks": tmp_path / "way.txt", "--tracks_frames": 9},
+    ):
+        options = flat({**inputs, **changes, "--contact_sheet": tmp_path / "sheet.png", "--steps": 1})
+        assert main([*options, "--draw_paths"]) == 0
+        sheets.append(np.asarray(Image.open(tmp_path / "sheet.png")).astype(int))
+    assert all((np.abs(sheet - sheets[0]) > 1).mean() < 0.002 for sheet in sheets)
+
+
 BAD = {
     "no picture": ({"--image": "{tmp}/no.png"}, "cannot be opened"),
     "corrupt picture": ({"--image": "{tmp}/in.json"}, "is not a readable picture"),
     "no tracks": ({"--tracks": "{tmp}/no.json"}, "--tracks: {tmp}/no.json cannot be opened"),
-    "tracks are a picture": ({"--tracks": "{tmp}/in.png"}, "the track file is not JSON"),
+    "tracks are a picture": ({"--tracks": "{tmp}/in.png"}, "in.png: the track file is not JSON"),
+    "tracks of what": (
+        {"--tracks": "{tmp}/way.json"},
+        "way.json: --tracks_size: kjnodes files have pixels and do not",
+    ),
+    "tracks size": ({"--tracks": "{tmp}/way.json", "--tracks_size": "64*32"}, "--tracks_size: '64*32' is not WIDTHxH"),
+    "tracks without time": ({"--tracks": "{tmp}/way.txt"}, "way.txt: --tracks_frames: tora files do not say"),
+    "another canvas": (
+        {"--tracks": "{tmp}/way.json", "--tracks_size": "64x32"},
+        "canvas: the tracks were drawn on 64 x",
+    ),
     "wrong schema": ({"--tracks": "{tmp}/old.json"}, "schema is 'ardrag.tracks/v0', but only"),
     "nan point": ({"--tracks": "{tmp}/nan.json"}, "tracks[0].points[0].x"),
     "far-off point": ({"--tracks": "{tmp}/far.json"}, "tracks[0].points[0].x"),
@@ -97,6 +130,8 @@ def test_bad_input_is_one_line_and_no_file(inputs, tmp_path, capsys, name):
     text = (tmp_path / "in.json").read_text()
     (tmp_path / "old.json").write_text(text.replace("tracks/v1", "tracks/v0"))
     (tmp_path / "nan.json").write_text(text.replace('"x": 0.2', '"x": NaN'))
+    (tmp_path / "way.json").write_text('[[{"x": 6.4, "y": 16}, {"x": 25.6, "y": 16}]]')
+    (tmp_path / "way.txt").write_text("51,128\n205,128\n")
     (tmp_path / "far.json").write_text(text.replace('"x": 0.2', '"x": 200'))
     before = {path.name for path in tmp_path.iterdir()}
     changes, message = BAD[name]

@@ -67,7 +67,9 @@ def clip_frames(available: int) -> int:
         ValueError: if there are fewer than 5.
     """
     if available < SHORTEST:
-        raise ValueError(f"it has {available} frames, and a clip needs {SHORTEST}; give num_frames to spread them")
+        raise ValueError(
+            f"num_frames: the paths have {available}, and a clip needs {SHORTEST}; say how many they take"
+        )
     return (available - 1) // 4 * 4 + 1
 
 

@@ -133,7 +133,7 @@ def test_frames_are_cut_or_spread() -> None:
     assert Tracks.load(npy(longer), image_size=SIZE).num_frames == 17
     spread = Tracks.load(npy(WAY), image_size=SIZE, num_frames=33)
     assert pixels(spread)[::2] == pytest.approx(WAY, abs=1e-3) and spread.num_frames == 33
-    with pytest.raises(ValueError, match="it has 3 frames, and a clip needs 5; give num_frames"):
+    with pytest.raises(ValueError, match="num_frames: the paths have 3, and a clip needs 5; say how many"):
         Tracks.load(npy(WAY[:3]), image_size=SIZE)
     with pytest.raises(ValueError, match="num_frames is 10, but a clip has 4k"):
         Tracks.load(npy(WAY), image_size=SIZE, num_frames=10)
