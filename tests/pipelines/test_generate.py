@@ -105,10 +105,7 @@ BAD = {
     ),
     "tracks size": ({"--tracks": "{tmp}/way.json", "--tracks_size": "64*32"}, "--tracks_size: '64*32' is not WIDTHxH"),
     "tracks without time": ({"--tracks": "{tmp}/way.txt"}, "way.txt: --tracks_frames: tora files do not say"),
-    "another canvas": (
-        {"--tracks": "{tmp}/way.json", "--tracks_size": "64x32"},
-        "canvas: the tracks were drawn on 64 x",
-    ),
+    "another canvas": ({"--tracks": "{tmp}/wide.json"}, "canvas: the tracks were drawn on 64 x"),
     "wrong schema": ({"--tracks": "{tmp}/old.json"}, "schema is 'ardrag.tracks/v0', but only"),
     "nan point": ({"--tracks": "{tmp}/nan.json"}, "tracks[0].points[0].x"),
     "far-off point": ({"--tracks": "{tmp}/far.json"}, "tracks[0].points[0].x"),
@@ -131,6 +128,7 @@ def test_bad_input_is_one_line_and_no_file(inputs, tmp_path, capsys, name):
     (tmp_path / "old.json").write_text(text.replace("tracks/v1", "tracks/v0"))
     (tmp_path / "nan.json").write_text(text.replace('"x": 0.2', '"x": NaN'))
     (tmp_path / "way.json").write_text('[[{"x": 6.4, "y": 16}, {"x": 25.6, "y": 16}]]')
+    (tmp_path / "wide.json").write_text(text.replace('"canvas": {}', '"canvas": {"width": 64, "height": 32}'))
     (tmp_path / "way.txt").write_text("51,128\n205,128\n")
     (tmp_path / "far.json").write_text(text.replace('"x": 0.2', '"x": 200'))
     before = {path.name for path in tmp_path.iterdir()}

@@ -62,7 +62,8 @@ def _measured(content: bytes) -> tuple[Floats, tuple[int, int]]:
         with tempfile.NamedTemporaryFile(suffix=".mp4") as file:  # the decoder wants a name
             file.write(content)
             file.flush()
-            with imageio.get_reader(file.name, format="ffmpeg", input_params=["-f", "mov"]) as reader:
+            opened: Any = imageio.get_reader(file.name, format="ffmpeg", input_params=["-f", "mov"])
+            with opened as reader:
                 width, height = reader.get_meta_data()["size"]
                 if width * height > MOST_PIXELS:
                     raise ValueError(f"{width} x {height} pixels are too many")

@@ -133,8 +133,8 @@ def framewise(
     frames = np.linspace(0, check_num_frames(wanted) - 1, len(places))
     shown = np.flatnonzero(seen.any(axis=0))
     kept = shown[np.linspace(0, len(shown) - 1, min(len(shown), MAX_TRACKS)).round().astype(int)]
-    places = held_places(places[:, kept].astype(np.float32), seen[:, kept])
-    tracks = [_points(frames, places[:, p], seen[:, k]) for p, k in enumerate(kept)]
+    held = held_places(places[:, kept].astype(np.float32), seen[:, kept])
+    tracks = [_points(frames, held[:, p], seen[:, k]) for p, k in enumerate(kept)]
     note = "" if len(kept) == len(shown) else f"{len(kept)} of {len(shown)} tracks, the most that a track file holds"
     return document(kind, tracks, wanted, size, note)
 
