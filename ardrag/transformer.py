@@ -37,6 +37,7 @@ from ardrag.attention import (
     shift_keys,
 )
 from ardrag.block import CausalWanTransformerBlock, modulate
+from ardrag.controls.modules import attach
 from ardrag.kv_cache import ClipHistory, KVCache
 from ardrag.saving import SavedWhole
 
@@ -56,6 +57,8 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         image_fill: what the image slot holds beyond latent frame 0 (`ardrag.conditioning.image_slot`).
         activation_fn: of the feed-forward layers; public Wan checkpoints need "gelu-approximate", while "gelu" is
             several times cheaper on a CPU.
+        control_module: what a control needs inside the transformer, by name with settings (`ardrag.controls.modules`);
+            None, as for the plain model, is nothing.
     """
 
     _supports_gradient_checkpointing = True
@@ -94,6 +97,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         image_fill: Literal["noise", "zeros", "grey"] = "noise",
         first_chunk_frames: int | None = None,
         activation_fn: str = "gelu-approximate",
+        control_module: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         layout = {"latents": in_channels} if input_layout is None else dict(input_layout)
@@ -122,6 +126,8 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         self.proj_out = nn.Linear(dim, (out_channels or in_channels) * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
+        if control_module is not None:
+            attach(self, control_module)
 
     def _check_config(self) -> None:
         config = self.config

@@ -29,10 +29,12 @@ def generate_bidirectional(
     num_frames: int | None = None,
     num_inference_steps: int | None = None,
     seed: int = 0,
+    masks: torch.Tensor | None = None,
 ) -> np.ndarray:
     """Generate a clip with all latents at once by the flow ODE; uint8 ``[T, H, W, 3]``.
 
-    Args are those of `ARDragPipeline.stream`; ``num_inference_steps`` counts steps of the whole clip.
+    Args are those of `ARDragPipeline.stream`, and ``masks`` those of `start_session`; ``num_inference_steps`` counts
+    steps of the whole clip.
 
     Raises:
         ValueError: naming the argument and the remedy.
@@ -47,7 +49,7 @@ def generate_bidirectional(
     control = tracks if tracks is not None else Tracks.empty(length)
     shown = control.cropped(control.crop_on(*image.size).inverse).cropped(Crop.covering(*image.size, width, height))
     noise = GeneratorNoise([seeded_generator(seed)], pipeline._execution_device, pipeline.transformer.dtype)
-    conditions, reference = clip_inputs(pipeline, fitted, prompt, shown, length, noise)
+    conditions, reference = clip_inputs(pipeline, fitted, prompt, shown, length, noise, masks, seed)
     given = reference if scheduler.config.first_frame == "encode" else None
     latents = generate_clip(pipeline.transformer, conditions, scheduler.schedule(steps), 0.0, noise, given)
     frames = to_frames(StreamingVAE(pipeline.vae).decode(latents)[0])

@@ -15,14 +15,22 @@ from pipelines.pipeline_ardrag import ARDragPipeline
 
 @torch.no_grad()
 def clip_inputs(
-    pipeline: ARDragPipeline, image: Image.Image, prompt: str, tracks: Tracks, num_frames: int, noise: Noise
+    pipeline: ARDragPipeline,
+    image: Image.Image,
+    prompt: str,
+    tracks: Tracks,
+    num_frames: int,
+    noise: Noise,
+    masks: Tensor | None = None,
+    seed: int = 0,
 ) -> tuple[Conditions, Tensor]:
     """Conditions (one row, Eq. 6) and reference latent ``[1, C, 1, H, W]`` of a clip of ``num_frames`` pixel frames.
 
     ``image`` has the size that is generated; a track that begins late is shown what is in ``image`` at its place: no
-    later frame is known yet. ``noise`` fills the image slot beyond latent 0.
+    later frame is known yet. ``noise`` fills the image slot beyond latent 0. ``masks`` and ``seed`` are those of
+    `Scene`.
     """
-    scene = pipeline.scene(image)
+    scene = pipeline.scene(image, masks, seed)
     motion = pipeline.control.clip(pipeline.vae, scene, Rows.of(tracks, range(num_frames)))
-    slot = image_slot(scene.reference, noise(motion.shape))
+    slot = image_slot(scene.reference, noise((1, scene.reference.shape[1], *motion.shape[2:])))
     return Conditions(motion, slot, pipeline.encode_prompt([prompt]), pipeline.encode_image(image)), scene.reference

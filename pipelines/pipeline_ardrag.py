@@ -158,6 +158,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         guidance_scale: float = 1.0,
         seed: int = 0,
         history_latents: int = 20,
+        masks: Tensor | None = None,
         callback: LatentCallback | None = None,
     ) -> Session:
         """Start a video that is made and steered step by step.
@@ -171,6 +172,8 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             guidance_scale: classifier-free guidance; 1 is off, and other values double the work.
             seed: same seed and same control give the same pixels.
             history_latents: how many latents `Session.rewind` can go back.
+            masks: ``[P, H, W]`` in 0..1 of the size that is generated, what each track is on; for checkpoints that are
+                shown masks.
             callback: called after each denoising step with (latent frame, step, latents).
 
         Raises:
@@ -190,7 +193,7 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         scheduler: FewStepScheduler = self.scheduler
         steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         inputs = SessionInputs(
-            scene=self.scene(fitted),
+            scene=self.scene(fitted, masks, seed),
             control=self.control,
             text=text,
             image_tokens=self.encode_image(fitted, len(text)),

@@ -277,7 +277,7 @@ class Session:
         """Control signals of the chunk (Eq. 6), doubled for guidance."""
         inputs = self._inputs
         motion = self._control.next(tracks, self._look)
-        image = image_slot(inputs.reference, noise(motion.shape), start)
+        image = image_slot(inputs.reference, noise((1, inputs.reference.shape[1], *motion.shape[2:])), start)
         rows = inputs.text.shape[0]
         return Conditions(
             motion.expand(rows, -1, -1, -1, -1),

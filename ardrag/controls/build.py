@@ -6,12 +6,20 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from ardrag.controls.boxes import Boxes
 from ardrag.controls.carried import Carried
 from ardrag.controls.control import Control
+from ardrag.controls.copied import Copied
+from ardrag.controls.entity import Entity
+from ardrag.controls.flow import Flow
+from ardrag.controls.fused_flow import FusedFlow
 from ardrag.controls.heat import Coloured, Heat
+from ardrag.controls.masks import Masks
+from ardrag.controls.track_ids import TrackIds
 
 
-CONTROLS: dict[str, type[Control]] = {kind.name: kind for kind in (Heat, Coloured, Carried)}
+KINDS: tuple[type[Control], ...] = (Heat, Coloured, Carried, Copied, TrackIds, Flow, FusedFlow, Entity, Masks, Boxes)
+CONTROLS = {kind.name: kind for kind in KINDS}
 
 
 def build_control(config: str | Mapping[str, Any] | None, coloured_tracks: bool = False) -> Control:

@@ -3,42 +3,25 @@
 Round each visible point lies the piece of the picture that was round the point when it was grabbed, with the soft edge
 ``force * exp(-(d^2 / 2 s^2)^2)``; later tracks lie on top. ``s`` is the track's own ``sigma`` (its brush), or
 ``radius``, each times ``sqrt(H W)``. A track that begins while the clip goes on carries what is there *then*: it takes
-its piece from the last finished frame. One that is hidden keeps its piece; one that is let go (not visible, force 0)
-drops it, and takes a new one when it is seen again.
+its piece from the last finished frame.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ardrag.controls.control import Look, PixelControl, Rows, spreads
+from ardrag.controls.control import Look, Piece, PixelControl, Rows, Stretch, grabs, spreads
 
 
 REACH = 2.5
 """Where a piece ends, in units of ``s``: its edge has 6e-5 there."""
-
-
-class Piece(NamedTuple):
-    """What a track holds: ``source`` ``[4, H, W]`` (a picture and ones) and where it was grabbed, ``xy`` in 0..1."""
-
-    source: Tensor
-    xy: tuple[float, float]
-
-
-class Stretch(NamedTuple):
-    """One track in frames ``start .. stop`` of a call, with the piece that it holds there."""
-
-    track: int
-    start: int
-    stop: int
-    piece: Piece
 
 
 @dataclass(frozen=True)
@@ -54,9 +37,9 @@ class Carried(PixelControl):
             raise ValueError(f"control.radius: {self.radius} must be above 0 and at most 1, the picture; use 0.11")
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
-        """See `PixelControl`; the pieces are remembered, a tuple of `Piece` or None for each track."""
+        """See `PixelControl`; what each track holds is remembered."""
         frame = look()
-        stretches, held = grabs(rows, frame, memory or ())
+        stretches, held = grabs(rows, torch.cat([frame, torch.ones_like(frame[:1])]), memory or ())
         video = frame.new_zeros(3, len(rows), *frame.shape[1:])
         for stretch in stretches:
             self._carry(video, stretch, rows)
@@ -84,6 +67,7 @@ class Carried(PixelControl):
 def cut(piece: Piece, points: Tensor, reach: int, spread: float) -> Tensor:
     """A piece with its soft edge in windows of ``2 reach + 1`` pixels: ``[n, 4, K, K]``, colours times edge, and edge.
 
+    The source is a picture and a channel of ones, so that what lies beyond the picture has no edge either.
     ``points`` ``[n, 2]`` is where in each window the grabbed point lies, in pixels (pixel ``i`` spans ``i .. i + 1``).
     """
     height, width = piece.source.shape[1:]
@@ -96,23 +80,3 @@ def cut(piece: Piece, points: Tensor, reach: int, spread: float) -> Tensor:
     grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=3)
     source = piece.source.expand(len(points), -1, -1, -1)
     return F.grid_sample(source, grid, padding_mode="zeros", align_corners=False) * edge[:, None]
-
-
-def grabs(rows: Rows, frame: Tensor, held: tuple[Piece | None, ...]) -> tuple[list[Stretch], tuple[Piece | None, ...]]:
-    """Which piece each track holds when, and what it holds at the end; new pieces come from ``frame``."""
-    source = torch.cat([frame, torch.ones_like(frame[:1])])
-    stretches: list[Stretch] = []
-    after: list[Piece | None] = []
-    xy, visible, force = (column.tolist() for column in rows.arrays)
-    for track in range(rows.arrays.xy.shape[1]):
-        piece, begun = held[track] if track < len(held) else None, 0
-        for t in range(len(rows)):
-            if visible[t][track] and piece is None:
-                piece, begun = Piece(source, (xy[t][track][0], xy[t][track][1])), t
-            elif piece is not None and not visible[t][track] and not force[t][track]:
-                stretches.append(Stretch(track, begun, t, piece))
-                piece = None
-        if piece is not None:
-            stretches.append(Stretch(track, begun, len(rows), piece))
-        after.append(piece)
-    return stretches, tuple(after)

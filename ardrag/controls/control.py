@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -65,11 +65,57 @@ class Rows:
 class Scene:
     """What is known when a clip begins.
 
-    ``picture`` ``[3, H, W]`` in [-1, 1] and ``reference``, its normalised latent ``[1, C, 1, h, w]``.
+    ``picture`` ``[3, H, W]`` in [-1, 1] and ``reference``, its normalised latent ``[1, C, 1, h, w]``; ``masks``
+    ``[P, H, W]`` in 0..1 of what each track is on, where somebody knows; the ``seed`` of what a control draws by lot.
     """
 
     picture: Tensor
     reference: Tensor
+    masks: Tensor | None = None
+    seed: int = 0
+
+
+class Piece(NamedTuple):
+    """What a track holds: ``source`` ``[C, H, W]`` and where it was grabbed in it, ``xy`` in 0..1."""
+
+    source: Tensor
+    xy: tuple[float, float]
+
+
+class Stretch(NamedTuple):
+    """One track in frames ``start .. stop`` of some rows, with the piece that it holds there."""
+
+    track: int
+    start: int
+    stop: int
+    piece: Piece
+
+
+Held = tuple[Piece | None, ...]
+"""What each track holds."""
+
+
+def grabs(rows: Rows, source: Tensor, held: Held) -> tuple[list[Stretch], Held]:
+    """Which piece each track holds when, and what it holds at the end; new pieces come from ``source``.
+
+    A track takes its piece where it is first seen and keeps it while it is hidden. Let go (not visible, force 0) it
+    drops the piece, and takes another when it is seen again.
+    """
+    stretches: list[Stretch] = []
+    after: list[Piece | None] = []
+    xy, visible, force = (column.tolist() for column in rows.arrays)
+    for track in range(rows.arrays.xy.shape[1]):
+        piece, begun = held[track] if track < len(held) else None, 0
+        for t in range(len(rows)):
+            if visible[t][track] and piece is None:
+                piece, begun = Piece(source, (xy[t][track][0], xy[t][track][1])), t
+            elif piece is not None and not visible[t][track] and not force[t][track]:
+                stretches.append(Stretch(track, begun, t, piece))
+                piece = None
+        if piece is not None:
+            stretches.append(Stretch(track, begun, len(rows), piece))
+        after.append(piece)
+    return stretches, tuple(after)
 
 
 class ControlStream(ABC):
@@ -98,6 +144,14 @@ class Control(ABC):
     about: ClassVar[str]
     """A sentence for model cards."""
 
+    def width(self, latent_channels: int) -> int:
+        """Channels of the motion slot for a VAE with ``latent_channels``."""
+        return latent_channels
+
+    def module(self) -> dict[str, Any] | None:
+        """What the transformer must have for this control (`ardrag.controls.modules.attach`); None: nothing."""
+        return None
+
     def config(self) -> dict[str, Any]:
         """Name and settings, as a pipeline saves them; `build_control` gives the control back."""
         return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
@@ -118,6 +172,14 @@ class Control(ABC):
 class PixelControl(Control):
     """A control that is a video, encoded by the VAE: ``[3, T, H, W]`` in [-1, 1]."""
 
+    def begin(self, scene: Scene) -> Any:
+        """What the control remembers at the start of a clip; None for most.
+
+        Raises:
+            ValueError: if the control needs something of the scene that is not there.
+        """
+        return None
+
     @abstractmethod
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """The next frames of the video ``[3, T, H, W]``, and what the control has to remember of them.
@@ -125,40 +187,40 @@ class PixelControl(Control):
         Args:
             rows: the tracks in these frames, one latent's or several.
             look: gives the last frame before them; its size is the video's.
-            memory: what the call before returned; None at the start of a clip.
+            memory: what the call before returned; what `begin` returned at the start of a clip.
         """
 
     def paint_clip(
-        self, rows: Rows, picture: Tensor, keyframes: Tensor | None = None, temporal_factor: int = 4
+        self, rows: Rows, scene: Scene, keyframes: Tensor | None = None, temporal_factor: int = 4
     ) -> Tensor:
         """The video ``[3, T, H, W]`` of a whole clip; see `Control.clip` for ``keyframes``."""
-        memory, parts = None, []
+        memory, parts = self.begin(scene), []
         for start, stop in segments(rows.arrays, temporal_factor):
             latent = (start + temporal_factor - 1) // temporal_factor
-            seen = picture if keyframes is None or not latent else keyframes[latent - 1]
+            seen = scene.picture if keyframes is None or not latent else keyframes[latent - 1]
             video, memory = self.paint(rows.part(start, stop), lambda frame=seen: frame, memory)  # type: ignore[misc]
             parts.append(video)
         return torch.cat(parts, dim=1)
 
     def stream(self, vae: AutoencoderKLWan, scene: Scene) -> ControlStream:
         """See `Control`."""
-        return PixelStream(self, vae, scene.reference)
+        return PixelStream(self, vae, scene)
 
     def clip(self, vae: AutoencoderKLWan, scene: Scene, rows: Rows, keyframes: Tensor | None = None) -> Tensor:
         """See `Control`."""
         stream = StreamingVAE(vae)
-        video = self.paint_clip(rows, scene.picture, keyframes, stream.temporal_factor)
+        video = self.paint_clip(rows, scene, keyframes, stream.temporal_factor)
         return stream.encode(video[None].to(scene.reference.device)).to(scene.reference.dtype)
 
 
 class PixelStream(ControlStream):
     """A `PixelControl` in one clip: the painted frames go through the VAE as they come."""
 
-    def __init__(self, control: PixelControl, vae: AutoencoderKLWan, reference: Tensor) -> None:
+    def __init__(self, control: PixelControl, vae: AutoencoderKLWan, scene: Scene) -> None:
         self._control = control
-        self._like = reference
+        self._like = scene.reference
         self._vae = StreamingVAE(vae)
-        self._memory: Any = None
+        self._memory: Any = control.begin(scene)
         self._started = False
 
     def next(self, rows: Rows, look: Look) -> Tensor:

@@ -46,7 +46,14 @@ class EncodingMixin:
         pixels = image_pixels(image).to(self._execution_device)
         return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)
 
-    def scene(self, image: Image.Image) -> Scene:
-        """What a control may know of a picture that has the size of the video."""
+    def scene(self, image: Image.Image, masks: Tensor | None = None, seed: int = 0) -> Scene:
+        """What a control may know of a picture that has the size of the video.
+
+        Raises:
+            ValueError: if ``masks`` are not ``[P, H, W]`` of that size.
+        """
+        size = (image.height, image.width)
+        if masks is not None and (masks.ndim != 3 or masks.shape[1:] != size):
+            raise ValueError(f"masks: {list(masks.shape)} must be [P, {size[0]}, {size[1]}], one for each track")
         reference = self.encode_reference(image)
-        return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference)
+        return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference, masks, seed)

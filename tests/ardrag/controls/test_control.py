@@ -144,6 +144,6 @@ def test_a_clip_without_its_film_takes_from_the_picture(pipeline: Any, scene: Sc
 
 
 def test_what_is_painted_is_what_is_encoded(control: Any, pipeline: Any, scene: Scene, film: torch.Tensor) -> None:
-    video = control.paint_clip(Rows.of(drawn()), scene.picture, film)
+    video = control.paint_clip(Rows.of(drawn()), scene, film)
     motion = StreamingVAE(pipeline.vae).encode(video[None])
     torch.testing.assert_close(control.clip(pipeline.vae, scene, Rows.of(drawn()), film), motion, rtol=0, atol=1e-6)
