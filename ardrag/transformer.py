@@ -37,7 +37,7 @@ from ardrag.attention import (
     shift_keys,
 )
 from ardrag.block import CausalWanTransformerBlock, modulate
-from ardrag.controls.modules import attach
+from ardrag.controls.build import attach
 from ardrag.kv_cache import ClipHistory, KVCache
 from ardrag.saving import SavedWhole
 
@@ -57,7 +57,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         image_fill: what the image slot holds beyond latent frame 0 (`ardrag.conditioning.image_slot`).
         activation_fn: of the feed-forward layers; public Wan checkpoints need "gelu-approximate", while "gelu" is
             several times cheaper on a CPU.
-        control_module: what a control needs inside the transformer, by name with settings (`ardrag.controls.modules`);
+        control_module: what a control needs inside the transformer, by name with settings (`ardrag.controls.build`);
             None, as for the plain model, is nothing.
     """
 

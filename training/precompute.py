@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ardrag.controls.build import build_control
-from ardrag.controls.control import PixelControl, Rows
+from ardrag.controls.control import PixelControl, Rows, Scene
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
@@ -73,6 +73,9 @@ class PrecomputeConfig:
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
 
     def __post_init__(self) -> None:
+        control = build_control(self.control)
+        if not isinstance(control, PixelControl):
+            raise ValueError(f"control: {self.control} is no video that a VAE encodes; use heat, coloured or carried")
         if self.world not in WORLDS:
             raise ValueError(f"world: {self.world!r} is unknown; use {' or '.join(WORLDS)}")
         if not 0 < self.touch_force <= 1:
@@ -144,6 +147,7 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
     control = build_control(config.control)
+    assert isinstance(control, PixelControl), "checked with the configuration"
     clips = (touched(clip, config.touch_force) for clip in world_clips(config))
     for batch in batches(clips, config.batch_size):
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
@@ -158,7 +162,8 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
 def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor: int) -> Tensor:
     """The video ``[3, T, H, W]`` that a control makes of ``tracks`` in the true ``video`` ``[3, T, H, W]``."""
     frames = video.movedim(1, 0)
-    return control.paint_clip(Rows.of(tracks), frames[0], frames[::temporal_factor], temporal_factor)
+    scene = Scene(frames[0], frames[:1])
+    return control.paint_clip(Rows.of(tracks), scene, frames[::temporal_factor], temporal_factor)
 
 
 def main(config: PrecomputeConfig) -> None:

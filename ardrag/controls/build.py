@@ -1,9 +1,9 @@
-"""Controls by name, as a pipeline's configuration has them."""
+"""Controls by name, as a pipeline's configuration has them, and what they change in a transformer."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ardrag.controls.boxes import Boxes
@@ -12,14 +12,16 @@ from ardrag.controls.control import Control
 from ardrag.controls.copied import Copied
 from ardrag.controls.entity import Entity
 from ardrag.controls.flow import Flow
-from ardrag.controls.fused_flow import FusedFlow
+from ardrag.controls.fused_flow import FusedFlow, attach_fuser
 from ardrag.controls.heat import Coloured, Heat
 from ardrag.controls.masks import Masks
-from ardrag.controls.track_ids import TrackIds
+from ardrag.controls.track_ids import TrackIds, attach_head
 
 
 KINDS: tuple[type[Control], ...] = (Heat, Coloured, Carried, Copied, TrackIds, Flow, FusedFlow, Entity, Masks, Boxes)
 CONTROLS = {kind.name: kind for kind in KINDS}
+MODULES: dict[str, Callable[..., None]] = {"track_ids": attach_head, "fused_flow": attach_fuser}
+"""How a transformer is changed for a control, by the name in its configuration's ``control_module``."""
 
 
 def build_control(config: str | Mapping[str, Any] | None, coloured_tracks: bool = False) -> Control:
@@ -40,3 +42,20 @@ def build_control(config: str | Mapping[str, Any] | None, coloured_tracks: bool 
     if unknown:
         raise ValueError(f"control: {name} has no setting {', '.join(sorted(unknown))}; leave it out")
     return kind(**settings)
+
+
+def attach(transformer: Any, module: Mapping[str, Any]) -> None:
+    """Change ``transformer`` as `Control.module` says, in place; its other parameters keep their names.
+
+    Raises:
+        ValueError: if this version does not know the module, or the transformer has no motion slot.
+    """
+    settings = dict(module)
+    name = settings.pop("name", None)
+    if name not in MODULES:
+        raise ValueError(
+            f"control_module: {name!r} is unknown; use one of {', '.join(MODULES)}, or update the package"
+        )
+    if "motion" not in transformer.config.input_layout:
+        raise ValueError(f"control_module: {name} needs a slot motion in input_layout; add one")
+    MODULES[name](transformer, **settings)

@@ -149,7 +149,7 @@ class Control(ABC):
         return latent_channels
 
     def module(self) -> dict[str, Any] | None:
-        """What the transformer must have for this control (`ardrag.controls.modules.attach`); None: nothing."""
+        """What the transformer must have for this control (`ardrag.controls.build.attach`); None: nothing."""
         return None
 
     def config(self) -> dict[str, Any]:

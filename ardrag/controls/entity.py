@@ -60,6 +60,8 @@ def entity_feature(piece: Piece, spread: float, mask: Tensor | None) -> Tensor:
     column, line = cell(piece.xy, piece.source)
     inside = (squares(piece.xy, piece.source) <= spread**2).float()
     if mask is not None:
-        inside = F.adaptive_avg_pool2d(mask[None].float(), piece.source.shape[1:])[0].to(piece.source)
+        inside = F.adaptive_avg_pool2d(mask[None].float(), (piece.source.shape[1], piece.source.shape[2]))[0].to(
+            piece.source
+        )
     inside[line, column] = 1
     return (piece.source * inside).sum((1, 2)) / inside.sum()

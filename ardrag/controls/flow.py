@@ -40,13 +40,13 @@ class Flow(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; the last places of the tracks are remembered."""
-        return self.coloured(self.field(rows, *look().shape[1:], memory)), last_row(rows.arrays)
+        return self.coloured(self.smeared(rows, look().shape[1], look().shape[2], memory)), last_row(rows.arrays)
 
     def coloured(self, field: Tensor) -> Tensor:
         """A flow field ``[T, 2, H, W]``, 1 at `full`, as a video ``[3, T, H, W]``."""
         return torch.cat([field, torch.zeros_like(field[:, :1])], dim=1).clamp(-1, 1).transpose(0, 1)
 
-    def field(self, rows: Rows, height: int, width: int, memory: TrackArrays | None) -> Tensor:
+    def smeared(self, rows: Rows, height: int, width: int, memory: TrackArrays | None) -> Tensor:
         """Steps of all tracks smeared out and summed, ``[T, 2, H, W]`` in units of `full`."""
         xy, visible, force = rows.arrays
         count = xy.shape[1]

@@ -56,7 +56,8 @@ class Masks(PixelControl):
     @staticmethod
     def _cover(stretch: Stretch, rows: Rows, masks: Tensor) -> Tensor:
         """Where the moved mask is in each frame of ``rows`` ``[T, H, W]``, times the force."""
-        xy, visible, force = (column[:, stretch.track] for column in rows.arrays)
+        arrays, track = rows.arrays, stretch.track
+        xy, visible, force = arrays.xy[:, track], arrays.visible[:, track], arrays.force[:, track]
         inside = (np.arange(len(rows)) >= stretch.start) & (np.arange(len(rows)) < stretch.stop) & visible
         steps = np.where(inside[:, None], xy - np.array(stretch.piece.xy), 0)
         cover = moved(Piece(masks[stretch.track, None], stretch.piece.xy), torch.from_numpy(steps).float())

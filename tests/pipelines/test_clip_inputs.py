@@ -12,21 +12,25 @@ from pipelines.clip_inputs import clip_inputs
 
 @pytest.mark.parametrize("name", sorted(CONTROLS))
 def test_conditions_are_those_of_a_session(make_pipeline, picture, name):
-    pipeline = make_pipeline()
-    pipeline.register_to_config(control=build_control(name).config())
+    control = build_control(name)
+    layout = {"latents": 4, "motion": control.width(4), "image": 4}
+    changes = {"input_layout": layout, "input_order": None, "in_channels": sum(layout.values())}
+    pipeline = make_pipeline(transformer={**changes, "control_module": control.module()})
+    pipeline.register_to_config(control=control.config())
     tracks = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.4)], [(0, 0.9, 0.1)]], num_frames=9)
-    session, seen = pipeline.start_session(picture, "a star"), []
+    masks = torch.ones(2, picture.height, picture.width)
+    session, seen = pipeline.start_session(picture, "a star", masks=masks), []
     make = session._conditions
     session._conditions = lambda *arguments: seen.append(make(*arguments)) or seen[-1]
     for _ in range(3):
         session.step(tracks)
     noise = GeneratorNoise([seeded_generator(0)], torch.device("cpu"), torch.float32)
-    conditions, reference = clip_inputs(pipeline, picture, "a star", tracks, 9, noise)
+    conditions, reference = clip_inputs(pipeline, picture, "a star", tracks, 9, noise, masks)
     motion = torch.cat([part.motion for part in seen], dim=2)
     torch.testing.assert_close(conditions.motion, motion, rtol=0, atol=1e-5)
-    shown = pipeline.control.clip(pipeline.vae, pipeline.scene(picture), Rows.of(tracks))
+    shown = pipeline.control.clip(pipeline.vae, pipeline.scene(picture, masks), Rows.of(tracks))
     torch.testing.assert_close(motion, shown, rtol=0, atol=1e-5)
     assert torch.equal(conditions.image[:, :, :1], reference) and torch.equal(reference, seen[0].image[:, :, :1])
     assert torch.equal(conditions.text, seen[0].text) and torch.equal(conditions.image_tokens, seen[0].image_tokens)
-    expected = GeneratorNoise([seeded_generator(0)], torch.device("cpu"), torch.float32)(motion.shape)
+    expected = GeneratorNoise([seeded_generator(0)], torch.device("cpu"), torch.float32)((1, 4, *motion.shape[2:]))
     assert torch.equal(conditions.image[:, :, 1:], expected[:, :, 1:])

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ardrag.controls.build import CONTROLS, build_control
-from ardrag.controls.control import Rows, Scene, segments
+from ardrag.controls.control import PixelControl, Rows, Scene, segments
 from ardrag.streaming_vae import StreamingVAE
-from ardrag.tracks.tracks import TrackArrays, Tracks
+from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import image_pixels
 
 
@@ -30,7 +31,10 @@ def drawn() -> Tracks:
 
 @pytest.fixture(scope="module")
 def scene(pipeline: Any, picture: Any) -> Scene:
-    return pipeline.scene(picture)
+    """With a mask for each of the three tracks: a quarter of the picture."""
+    masks = torch.zeros(3, picture.height, picture.width)
+    masks[0, 4:16, :16], masks[1, 18:, 16:], masks[2, 12:28, 4:20] = 1, 1, 1
+    return pipeline.scene(picture, masks, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_streamed_is_whole(control: Any, pipeline: Any, scene: Scene, film: torc
     rows = [Rows.of(drawn(), frames) for frames in PIECES]
     parts = streamed(control.stream(pipeline.vae, scene), rows, film)
     whole = control.clip(pipeline.vae, scene, Rows.of(drawn()), film)
-    assert whole.shape == (1, *scene.reference.shape[1:2], 4, *scene.reference.shape[3:])
+    assert whole.shape == (1, control.width(scene.reference.shape[1]), 4, *scene.reference.shape[3:])
     torch.testing.assert_close(torch.cat(parts, dim=2), whole, rtol=0, atol=1e-5)
     two = control.stream(pipeline.vae, scene)
     joined = [two.next(Rows.of(drawn(), range(start, stop)), lambda: film[0]) for start, stop in ((0, 5), (5, 13))]
@@ -117,12 +121,19 @@ def test_clips_side_by_side_do_not_know_of_each_other(
         assert torch.equal(one.next(part, lambda m=m: film[max(m - 1, 0)]), alone[m])
 
 
-def test_painted_at_any_size_it_is_the_same_video(control: Any, picture: Any) -> None:
-    """Twice the size, halved again: the same up to what the pixel grid does."""
+@pytest.mark.parametrize("name", sorted(name for name, kind in CONTROLS.items() if issubclass(kind, PixelControl)))
+def test_painted_at_any_size_it_is_the_same_video(name: str, picture: Any) -> None:
+    """Four times the size, shrunk again: the same up to what the pixel grid does."""
+    control: Any = build_control(name)
     small = image_pixels(picture)[0, :, 0]
     large = torch.nn.functional.interpolate(small[None], scale_factor=4, mode="bilinear")[0]
     rows = Rows.of(drawn(), range(5))
-    ours, theirs = (control.paint(rows, lambda size=size: size)[0] for size in (small, large))
+    masks = torch.zeros(3, *small.shape[1:])
+    masks[:, 8:24, 8:24] = 1
+    ours, theirs = (
+        control.paint_clip(rows, Scene(size, size, masks.repeat_interleave(k, 1).repeat_interleave(k, 2)))
+        for size, k in ((small, 1), (large, 4))
+    )
     shrunk = torch.nn.functional.avg_pool2d(theirs.transpose(0, 1), 4).transpose(0, 1)
     assert (ours - shrunk).abs().mean() < 0.02 and ours.std() > 0.02
 
@@ -143,7 +154,8 @@ def test_a_clip_without_its_film_takes_from_the_picture(pipeline: Any, scene: Sc
         )
 
 
-def test_what_is_painted_is_what_is_encoded(control: Any, pipeline: Any, scene: Scene, film: torch.Tensor) -> None:
+def test_what_is_painted_is_what_is_encoded(pipeline: Any, scene: Scene, film: torch.Tensor) -> None:
+    control: Any = build_control("carried")
     video = control.paint_clip(Rows.of(drawn()), scene, film)
     motion = StreamingVAE(pipeline.vae).encode(video[None])
     torch.testing.assert_close(control.clip(pipeline.vae, scene, Rows.of(drawn()), film), motion, rtol=0, atol=1e-6)
