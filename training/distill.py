@@ -34,7 +34,8 @@ from pipelines import ARDragPipeline
 from training.losses import dmd, gan
 from training.rollouts.conditions import BlankMotion, clip_conditions
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
-from training.run.config import config_lines, parse_config
+from training.run.checkpoint import RunState
+from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
 from training.run.hub import HubConfig, push_run, start_on_hub
 from training.run.optim import MuonAdamW, warmup_cosine
@@ -42,9 +43,11 @@ from training.run.runtime import (
     Learner,
     RunLog,
     averaged,
-    load_state,
+    exported_step,
+    mark_exported,
     require_finite,
-    save_state,
+    save_trained,
+    start_log,
     step_generator,
 )
 from training.run.validation import comparison_sheet, validation_sheet
@@ -276,12 +279,13 @@ def export(cast: Cast, ema: EMAModel, config: DistillConfig, log: RunLog, step: 
     """Save the pipeline with averaged weights, draw sheets and curves."""
     folder = Path(config.output_dir)
     with averaged(ema, list(cast.student.transformer.parameters())):
-        cast.student.save_pretrained(folder / "pipeline")
+        save_trained(cast.student, folder, lora=False)
         if config.validate:
             name = f"{step + 1:06d}.png"
             error = validation_sheet(cast.student, folder / "sheets" / name, config.num_latents)
             comparison_sheet(cast.student, cast.teacher, folder / "teacher" / name, config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
+    mark_exported(folder, step + 1)
     log.plot()
 
 
@@ -315,8 +319,6 @@ def main(config: DistillConfig) -> None:
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data), config.num_latents)
     for length in {latents for latents, _, _ in pool.shapes}:
@@ -331,12 +333,16 @@ def main(config: DistillConfig) -> None:
         for optimizer in (student_optimizer, critic_optimizer)
     ]
     ema = EMAModel(list(student.parameters()), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    models, optimizers = (
+        dict(zip(("student", "critic"), pair, strict=True))
+        for pair in ((student, critic), (student_optimizer, critic_optimizer))
+    )
+    state = RunState(accelerator, config, models, optimizers, ema, schedules)
     student, critic, student_optimizer, critic_optimizer, *schedules = accelerator.prepare(
         student, critic, student_optimizer, critic_optimizer, *schedules
     )
-    accelerator.register_for_checkpointing(ema)
-    first = load_state(accelerator, folder)
-    log = RunLog(folder, first)
+    first = state.load()
+    log = start_log(accelerator, config, first)
     started = time.monotonic()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="distill", mininterval=30):
         exit_step, ode = draw_exit_step(config, step), step < config.ode_steps
@@ -366,12 +372,14 @@ def main(config: DistillConfig) -> None:
         if learns and step // config.critic_updates % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(accelerator, folder, step + 1)
-            if accelerator.is_main_process:
+            state.save(step + 1)
+            if step + 1 < config.steps and accelerator.is_main_process:
                 export(cast, ema, config, log, step)
-                if step + 1 < config.steps:
-                    push_run(config, folder, "training.distill", step + 1)
+                push_run(config, folder, "training.distill", step + 1)
     if accelerator.is_main_process:
+        last = max(first, config.steps)
+        if exported_step(folder) != last:
+            export(cast, ema, config, log, last - 1)
         push_run(config, folder, "training.distill", config.steps)
 
 

@@ -34,7 +34,8 @@ from training.losses.flow_matching import clamp_first_latent, flow_matching_loss
 from training.rollouts.conditions import BlankMotion, clip_conditions
 from training.rollouts.self_rollout import self_rollout
 from training.run import tiny
-from training.run.config import config_lines, parse_config
+from training.run.checkpoint import RunState
+from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
 from training.run.hub import HubConfig, push_run, start_on_hub
 from training.run.optim import MuonAdamW, warmup_cosine
@@ -42,10 +43,11 @@ from training.run.runtime import (
     RunLog,
     add_lora,
     averaged,
-    load_state,
+    exported_step,
+    mark_exported,
     require_finite,
-    save_state,
     save_trained,
+    start_log,
     step_generator,
 )
 from training.run.validation import validation_sheet
@@ -271,6 +273,7 @@ def export(
             error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
     model.train()
+    mark_exported(folder, step + 1)
     log.plot()
 
 
@@ -302,8 +305,6 @@ def main(config: FinetuneConfig) -> None:
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data), config.num_latents)
     pipeline = build_pipeline(config, pool.captions(), pool.buckets)
@@ -315,10 +316,10 @@ def main(config: FinetuneConfig) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    state = RunState(accelerator, config, {"model": model}, {"model": optimizer}, ema, [schedule])
     prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-    accelerator.register_for_checkpointing(ema)
-    first = load_state(accelerator, folder)
-    log = RunLog(folder, first)
+    first = state.load()
+    log = start_log(accelerator, config, first)
     started = time.monotonic()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="finetune", mininterval=30):
         for part in range(config.gradient_accumulation_steps):
@@ -340,12 +341,14 @@ def main(config: FinetuneConfig) -> None:
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(accelerator, folder, step + 1)
-            if accelerator.is_main_process:
+            state.save(step + 1)
+            if step + 1 < config.steps and accelerator.is_main_process:
                 export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, step)
-                if step + 1 < config.steps:
-                    push_run(config, folder, "training.finetune", step + 1)
+                push_run(config, folder, "training.finetune", step + 1)
     if accelerator.is_main_process:
+        last = max(first, config.steps)
+        if exported_step(folder) != last:
+            export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, last - 1)
         push_run(config, folder, "training.finetune", config.steps)
 
 

@@ -43,7 +43,8 @@ from training.rollouts.group_rollout import Collected, collect
 from training.rollouts.prompts import DrawPrompt, load_prompts
 from training.rollouts.reward_runner import build_rewards, score_all
 from training.rollouts.self_rollout import replay_velocity
-from training.run.config import config_lines, parse_config
+from training.run.checkpoint import RunState
+from training.run.config import parse_config
 from training.run.data import shape_generator
 from training.run.grpo_config import GrpoConfig
 from training.run.hub import push_run, start_on_hub
@@ -52,10 +53,11 @@ from training.run.runtime import (
     RunLog,
     add_lora,
     averaged,
-    load_state,
+    exported_step,
+    mark_exported,
     require_finite,
-    save_state,
     save_trained,
+    start_log,
     step_generator,
 )
 from training.run.validation import validation_sheet
@@ -153,6 +155,7 @@ def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: Run
         if config.validate:
             error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
             log.write(step, **{"validation/path_error_px": error})
+    mark_exported(folder, step + 1)
     log.plot()
     draw_page(folder, config.clip)
 
@@ -258,8 +261,6 @@ def main(config: GrpoConfig) -> None:
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
     pipeline = ARDragPipeline.from_pretrained(config.init_from).to(accelerator.device)
     reference = prepare_policy(pipeline, config)
@@ -271,10 +272,10 @@ def main(config: GrpoConfig) -> None:
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
     adamw = torch.optim.AdamW(trained, config.learning_rate, betas=(0.9, 0.999), eps=1e-10, weight_decay=0.0)
+    state = RunState(accelerator, config, {"policy": pipeline.transformer}, {"policy": adamw}, ema)
     policy, optimizer = accelerator.prepare(Learner(pipeline.transformer), adamw)
-    accelerator.register_for_checkpointing(ema)
-    first = load_state(accelerator, folder)
-    log = RunLog(folder, first)
+    first = state.load()
+    log = start_log(accelerator, config, first)
     if not first and config.validate and accelerator.is_main_process:
         error = validation_sheet(pipeline, folder / "sheets" / f"{0:06d}.png", config.num_latents)
         log.write(-1, **{"validation/path_error_px": error})  # before the first step
@@ -289,13 +290,16 @@ def main(config: GrpoConfig) -> None:
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(accelerator, folder, step + 1)
+            state.save(step + 1)
             if accelerator.is_main_process:
                 save_ratios(folder, step + 1, log_ratios(accelerator, pipeline, groups, old, config))
+            if step + 1 < config.steps and accelerator.is_main_process:
                 export(pipeline, ema, config, log, step)
-                if step + 1 < config.steps:
-                    push_run(config, folder, "training.grpo", step + 1)
+                push_run(config, folder, "training.grpo", step + 1)
     if accelerator.is_main_process:
+        last = max(first, config.steps)
+        if exported_step(folder) != last:
+            export(pipeline, ema, config, log, last - 1)
         push_run(config, folder, "training.grpo", config.steps)
 
 

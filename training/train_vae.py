@@ -25,15 +25,19 @@ from tqdm import tqdm
 from ardrag.saving import save_model
 from ardrag.streaming_vae import fold_causal_convs
 from pipelines.video import to_frames
-from training.run.config import config_lines, parse_config
+from training.run.checkpoint import RunState
+from training.run.config import parse_config
 from training.run.hub import push_run, start_on_hub
 from training.run.optim import MuonAdamW, warmup_cosine
 from training.run.runtime import (
     RunLog,
+    averaged,
     contact_sheet,
-    load_state,
+    exported_step,
+    mark_exported,
     require_finite,
-    save_state,
+    start_log,
+    swapped_folder,
 )
 from training.vae.batches import HeldOut, open_held_out, open_sources, training_batch
 from training.vae.config import VAEConfig
@@ -104,22 +108,21 @@ def latent_statistics(vae: AutoencoderKLWan, clips: Tensor) -> tuple[list[float]
 
 def export(vae: AutoencoderKLWan, ema: EMAModel, held_out: HeldOut, folder: Path, log: RunLog, step: int) -> None:
     """Validate the averaged weights, write them with their latent statistics, contact sheets and the curves."""
-    ema.store(vae.parameters())
-    ema.copy_to(vae.parameters())
     vae.eval()
     metrics = {}
-    for name, clips in held_out.parts().items():
-        clip_psnr, frame_psnr, decoded = validate(vae, clips.to(vae.device))
-        metrics |= {f"psnr/{name}": clip_psnr, f"psnr/{name}_first_frame": frame_psnr}
-        truth, result = clips[:8].movedim(1, -1).numpy(), to_frames(decoded[:8])
-        sheet = [row for pair in zip(truth, result, strict=True) for row in pair]
-        contact_sheet(sheet, folder / f"contact_sheet{name.removeprefix('validation')}.png")
-    mean, std = latent_statistics(vae, held_out.clips().to(vae.device))
-    vae.register_to_config(latents_mean=mean, latents_std=std)
-    save_model(vae, folder / "vae")
+    with averaged(ema, [p for p in vae.parameters() if p.requires_grad]), swapped_folder(folder / "vae") as target:
+        for name, clips in held_out.parts().items():
+            clip_psnr, frame_psnr, decoded = validate(vae, clips.to(vae.device))
+            metrics |= {f"psnr/{name}": clip_psnr, f"psnr/{name}_first_frame": frame_psnr}
+            truth, result = clips[:8].movedim(1, -1).numpy(), to_frames(decoded[:8])
+            sheet = [row for pair in zip(truth, result, strict=True) for row in pair]
+            contact_sheet(sheet, folder / f"contact_sheet{name.removeprefix('validation')}.png")
+        mean, std = latent_statistics(vae, held_out.clips().to(vae.device))
+        vae.register_to_config(latents_mean=mean, latents_std=std)
+        save_model(vae, target)
     vae.train()
-    ema.restore(vae.parameters())
     log.write(step, **metrics)
+    mark_exported(folder, step + 1)
     log.plot()
 
 
@@ -129,8 +132,6 @@ def main(config: VAEConfig) -> None:
     accelerator = Accelerator(step_scheduler_with_optimizer=False)
     set_seed(config.seed)
     folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config_lines(config))
     start_on_hub(config, accelerator, folder)
     vae = build_vae(config)
     if accelerator.device.type == "cpu":
@@ -140,18 +141,19 @@ def main(config: VAEConfig) -> None:
         vae.quant_conv.requires_grad_(False)
     optimizer = MuonAdamW(vae.named_parameters(), config.muon_lr, config.adamw_lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
-    ema = EMAModel(vae.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    vae.to(accelerator.device)
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    state = RunState(accelerator, config, {"vae": vae}, {"vae": optimizer}, ema, [schedule])
     vae, optimizer, schedule = accelerator.prepare(vae, optimizer, schedule)
-    ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(ema)
-    first = load_state(accelerator, folder)
-    log = RunLog(folder, first)
+    model = accelerator.unwrap_model(vae)
+    first = state.load()
+    log = start_log(accelerator, config, first)
     sources = open_sources(config)
     held_out = open_held_out(config)
     started = time.monotonic()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="vae", mininterval=30):
         pixels, noise = training_batch(sources, config, step, accelerator.process_index)
-        model = accelerator.unwrap_model(vae)
         loss, metrics = vae_loss(model, pixels.to(accelerator.device), noise.to(accelerator.device), config)
         require_finite(loss, step)
         accelerator.backward(loss)
@@ -159,16 +161,18 @@ def main(config: VAEConfig) -> None:
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        ema.step(model.parameters())
+        ema.step(trained)
         if step % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(accelerator, folder, step + 1)
-            if accelerator.is_main_process:
+            state.save(step + 1)
+            if step + 1 < config.steps and accelerator.is_main_process:
                 export(model, ema, held_out, folder, log, step)
-                if step + 1 < config.steps:
-                    push_run(config, folder, "training.train_vae", step + 1)
+                push_run(config, folder, "training.train_vae", step + 1)
     if accelerator.is_main_process:
+        last = max(first, config.steps)
+        if exported_step(folder) != last:
+            export(model, ema, held_out, folder, log, last - 1)
         push_run(config, folder, "training.train_vae", config.steps)
 
 

@@ -1,13 +1,19 @@
 """A small transformer and conditions for the tests of the stages' mathematics."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions, image_slot
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.transformer import CausalWanTransformer
+from training.run.checkpoint import find_state, step_of
 from training.run.clips import FEATURES, pack_clip
 
 
@@ -74,6 +80,72 @@ def run_inputs(pipeline, tmp_path_factory):
     random_clips(6).save_to_disk(folder / "latents")
     random_clips(3, 3, 32, 48, seed=1).save_to_disk(folder / "wide")
     return folder
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def weights_in(folder):
+    return [content for path, content in files_of(folder).items() if path.suffix == ".safetensors"]
+
+
+@pytest.fixture(scope="session")
+def refuses_another():
+    """A function that sees a run refuse to go on under another configuration, with the difference, untouched."""
+
+    def refuses_another(main, before, after, difference):
+        assert before.output_dir == after.output_dir
+        main(before)
+        files = files_of(before.output_dir)
+        with pytest.raises(ValueError, match=f"output_dir: the state in .* does not fit this run .*{difference}"):
+            main(after)
+        assert files_of(before.output_dir) == files
+        main(before)
+
+    return refuses_another
+
+
+@pytest.fixture
+def mends_its_export(monkeypatch):
+    """A function that kills runs between their last state and its export; the same command then makes it after all."""
+
+    def mends_its_export(main, whole, killed, folder):
+        module = sys.modules[main.__module__]
+        main(whole)
+        exports, exported = module.export, Path(killed.output_dir) / folder
+
+        def kill(*arguments):
+            if arguments[-1] == killed.steps - 1:
+                raise KeyboardInterrupt
+            exports(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "export", kill)
+            with pytest.raises(KeyboardInterrupt):
+                main(killed)
+        assert step_of(find_state(Path(killed.output_dir))) == killed.steps
+        expected, older = weights_in(Path(whole.output_dir) / folder), weights_in(exported)
+        main(killed)
+        assert weights_in(exported) == expected and len(older) == len(expected) and older != expected
+        before = {path: path.stat().st_mtime_ns for path in files_of(exported)}
+        main(killed)
+        assert before == {path: path.stat().st_mtime_ns for path in files_of(exported)}
+
+    return mends_its_export
+
+
+@pytest.fixture(scope="session")
+def state_of():
+    """A function that reads the tensors and the facts of the last state of a run."""
+
+    def state_of(config):
+        state = find_state(Path(config.output_dir))
+        parts = [load_file(path) for path in sorted(state.glob("*.safetensors"))]
+        tensors = {name: value for part in parts for name, value in part.items()}
+        return tensors, json.loads((state / "state.json").read_text())
+
+    return state_of
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def mixed(run_inputs):
         pytest.param({**OWN, **MIXED}, id="mixed shapes", marks=pytest.mark.slow),
     ],
 )
-def test_interrupted_and_resumed_is_the_same_run(configure, mixed, monkeypatch, interrupt_at, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, mixed, monkeypatch, interrupt_at, state_of, changes):
     changes = changes | (mixed if "gradient_accumulation_steps" in changes and "own_history" in changes else {})
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
@@ -70,24 +70,40 @@ def test_interrupted_and_resumed_is_the_same_run(configure, mixed, monkeypatch, 
         with pytest.raises(KeyboardInterrupt):
             main(parts)
     main(parts)
-    for folder in ("pipeline/transformer", "pipeline/text_encoder", "pipeline/image_encoder", "state"):
+    for folder in ("pipeline/transformer", "pipeline/text_encoder", "pipeline/image_encoder"):
         assert same(weights_of(whole, folder), weights_of(parts, folder)), folder
+    assert same(state_of(whole)[0], state_of(parts)[0])
     rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
     assert [row["step"] for row in rows[1]] == [0, 1, 2, 3]
     for one, other in zip(*rows, strict=True):
         assert {**one, "time/hours": 0} == {**other, "time/hours": 0}
 
 
-def test_what_is_exported(configure):
+def test_another_rank_or_mode_is_refused(configure, run_inputs, refuses_another):
+    start = {"init_from": str(run_inputs / "pipeline"), "steps": 1}
+    refuses_another(main, configure(**start, lora_rank=2), configure(**start, lora_rank=3), "lora_rank was 2, is 3")
+    refuses_another(
+        main, configure("whole", **start), configure("whole", **start, lora_rank=3), "lora_rank was 0, is 3"
+    )
+
+
+def test_an_export_that_was_cut_off_is_made_again(configure, mends_its_export):
+    mends_its_export(main, configure("whole"), configure("killed"), "pipeline")
+
+
+def test_what_is_exported(configure, state_of):
     config = configure(steps=2)
     main(config)
     folder = Path(config.output_dir)
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "log.jsonl", "curves.png", "state", "pipeline"}
+    names = {"config.yaml", "log.jsonl", "curves.png", "state", "pipeline", "exported.json"}
+    assert {path.name for path in folder.iterdir()} == names
     loaded = ARDragPipeline.from_pretrained(folder / "pipeline")
     assert (loaded.scheduler.config.eta, loaded.scheduler.config.num_inference_steps) == (0.0, 2)
     assert loaded.config.buckets == [[32, 32]]
-    averaged, raw = weights_of(config), weights_of(config, "state")
-    assert not same(averaged, {name.removeprefix("transformer."): raw[name] for name in raw if "transformer." in name})
+    tensors, _ = state_of(config)
+    for name, value in weights_of(config).items():
+        assert torch.equal(value, tensors[f"average/model/transformer.{name}"])
+        assert not value.any() or not torch.equal(value, tensors[f"model/model/transformer.{name}"]), name
     row = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
     assert {"loss/weighted", "loss/flow_matching", "grad/norm", "time/hours"} < set(row)
 
@@ -106,19 +122,16 @@ def test_starts_from_a_pipeline(configure, run_inputs, pipeline):
     assert same(weights_of(config), pipeline.transformer.state_dict())
 
 
-def test_lora_leaves_the_model_alone(configure, run_inputs):
+def test_lora_leaves_the_model_alone(configure, run_inputs, state_of):
     config = configure(init_from=str(run_inputs / "pipeline"), steps=2, lora_rank=2)
     main(config)
     adapter = weights_of(config, "lora")
     assert adapter and all("lora" in name for name in adapter)
     assert any(value.abs().sum() > 0 for name, value in adapter.items() if "lora_B" in name)
     assert not (Path(config.output_dir) / "pipeline").exists()
-    start = load_file(next((run_inputs / "pipeline" / "transformer").glob("*.safetensors")))
-    trained = weights_of(config, "state")
-    for name, value in start.items():
-        stem, _, end = name.rpartition(".")
-        kept = trained.get(f"transformer.{name}", trained.get(f"transformer.{stem}.base_layer.{end}"))
-        assert torch.equal(kept, value)
+    tensors, _ = state_of(config)
+    assert {name.split("/")[0] for name in tensors} == {"model", "average", "optimizer"}
+    assert all("lora" in name for name in tensors)
 
 
 def test_validation_sees_the_averaged_weights_and_is_logged(configure, monkeypatch):
@@ -139,7 +152,7 @@ def test_validation_sees_the_averaged_weights_and_is_logged(configure, monkeypat
     assert rows[-1] == {"step": 1, "validation/path_error_px": 1.25}
 
 
-def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
+def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch, state_of):
     config = configure()
     loss = finetune.flow_matching_loss
     calls = []
@@ -152,7 +165,7 @@ def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch):
     monkeypatch.setattr(finetune, "flow_matching_loss", spoil)
     with pytest.raises(FloatingPointError, match="at step 3; the last saved state is intact"):
         main(config)
-    assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
+    assert state_of(config)[1]["step"] == 2
 
 
 def test_dropouts(configure, pipeline):

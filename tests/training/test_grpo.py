@@ -1,6 +1,5 @@
 """Stage 3 on a tiny model: what a group shares, the first ratio, who learns, exact resume, two processes as one."""
 
-import json
 import os
 import subprocess
 import sys
@@ -219,7 +218,7 @@ def test_the_reference_stays(loaded, lora):
     assert not torch.allclose(now, then) and torch.equal(now, transformer(*inputs, return_dict=False)[0])
 
 
-def weights_of(config, file="state/model.safetensors"):
+def weights_of(config, file):
     return load_file(Path(config.output_dir) / file)
 
 
@@ -237,7 +236,7 @@ def weights_of(config, file="state/model.safetensors"):
         ),
     ],
 )
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, bright, changes):
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interrupt_at, bright, state_of, changes):
     whole, parts = configure("whole", **changes), configure("parts", **changes)
     main(whole)
     with monkeypatch.context() as patch:
@@ -245,12 +244,22 @@ def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, interru
         with pytest.raises(KeyboardInterrupt):
             main(parts)
     main(parts)
-    one, other = weights_of(whole), weights_of(parts)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = state_of(whole)[0], state_of(parts)[0]
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
     for a, b in zip(*rows, strict=True):
         assert {**a, "time/hours": 0} == {**b, "time/hours": 0}
     assert [row["step"] for row in rows[0]] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_another_rank_is_refused(configure, refuses_another, bright):
+    refuses_another(main, configure(steps=2), configure(steps=2, lora_rank=2), "lora_rank was 0, is 2")
+
+
+@pytest.mark.slow
+def test_an_export_that_was_cut_off_is_made_again(configure, mends_its_export, bright):
+    mends_its_export(main, configure("whole"), configure("killed"), "pipeline")
 
 
 def test_the_first_ratio_is_1_and_the_divergence_grows(configure, bright):
@@ -306,7 +315,7 @@ def test_lora_keeps_the_model_and_saves_the_adapter(configure, bright, saved):
     assert rows[0]["policy/kl"] == 0 and rows[1]["policy/kl"] > 0
 
 
-def test_a_reward_that_fails_stops_the_run_with_the_rollout_kept(configure, monkeypatch):
+def test_a_reward_that_fails_stops_the_run_with_the_rollout_kept(configure, monkeypatch, state_of):
     class Broken:
         calls = 0
 
@@ -324,11 +333,11 @@ def test_a_reward_that_fails_stops_the_run_with_the_rollout_kept(configure, monk
     kept = Path(config.output_dir) / "failed_rollout"
     assert load_file(kept / "videos.safetensors")["videos"].shape == (3, 9, 3, 64, 64)
     assert Tracks.load(kept / "tracks.json").num_frames == 9
-    assert json.loads((Path(config.output_dir) / "state" / "step.json").read_text()) == {"step": 2}
+    assert state_of(config)[1]["step"] == 2
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
+def test_two_processes_make_the_update_of_one(configure, tmp_path, bright, state_of):
     """Two ranks with one prompt each are one rank that accumulates both."""
     one, two = configure("one", gradient_accumulation_steps=2, steps=2), configure("two", steps=2)
     main(one)
@@ -347,9 +356,9 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright):
     arguments = [*command, str(tmp_path / "two.py"), str(tmp_path / "two.yaml")]
     done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    first, second = weights_of(one), weights_of(two)
+    first, second = ({n: v for n, v in state_of(run)[0].items() if n.startswith("model/")} for run in (one, two))
     moved = load_file(Path(one.init_from) / "transformer" / "diffusion_pytorch_model.safetensors")
-    far = max((first[f"transformer.{name}"] - value).abs().max().item() for name, value in moved.items())
+    far = max((first[f"model/policy/{name}"] - value).abs().max().item() for name, value in moved.items())
     apart = max((first[name] - second[name]).abs().max().item() for name in first)
     assert far > 1e-4 and apart < 0.05 * far
 

@@ -42,7 +42,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch):
+def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch, state_of):
     whole, parts = configure("whole"), configure("parts")
     main(whole)
     with monkeypatch.context() as patch:
@@ -52,8 +52,7 @@ def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch):
         with pytest.raises(OSError):
             main(parts)
     main(parts)
-    for folder in ("vae", "state"):
-        assert same(weights_of(whole, folder), weights_of(parts, folder)), folder
+    assert same(weights_of(whole), weights_of(parts)) and same(state_of(whole)[0], state_of(parts)[0])
     configs = [AutoencoderKLWan.load_config(Path(config.output_dir) / "vae") for config in (whole, parts)]
     assert configs[0]["latents_mean"] == configs[1]["latents_mean"] != [0.0] * 4
     rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
@@ -61,10 +60,18 @@ def test_interrupted_and_resumed_is_the_same_run(configure, monkeypatch):
         assert {**one, "time/hours": 0} == {**other, "time/hours": 0}
 
 
+def test_another_width_is_refused(configure, refuses_another):
+    refuses_another(main, configure(steps=1), configure(steps=1, base_dim=4), "base_dim was 8, is 4")
+
+
+def test_an_export_that_was_cut_off_is_made_again(configure, mends_its_export):
+    mends_its_export(main, configure("whole"), configure("killed"), "vae")
+
+
 def test_what_is_exported(configure):
     config = configure(steps=2)
     main(config)
-    names = {"config.yaml", "log.jsonl", "curves.png", "contact_sheet.png", "state", "vae"}
+    names = {"config.yaml", "log.jsonl", "curves.png", "contact_sheet.png", "state", "vae", "exported.json"}
     assert {path.name for path in Path(config.output_dir).iterdir()} == names
     vae = AutoencoderKLWan.from_pretrained(Path(config.output_dir) / "vae")
     assert min(vae.config.latents_std) > 0 and len(vae.config.latents_std) == 4

@@ -7,9 +7,7 @@ may be started anywhere, any number of times.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +20,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from pipelines.hub.client import clear_errors, link_or_copy, open_repository, push_folder
 from pipelines.hub.repository import complete_repository
 from pipelines.record import run_record
-from training.run.portable_state import pack_state, unpack_state
-from training.run.runtime import STATE_FOLDER, find_state
+from training.run.checkpoint import FACTS, STATE_FOLDER, find_state, point_to, state_name, step_of
 
 
 logger = logging.getLogger(__name__)
@@ -74,15 +71,22 @@ def fetch_state(repo_id: str, folder: Path) -> None:
             raise ValueError(
                 f"hub_model_id: {repo_id} is not there to resume from; check it, or leave out resume_from_hub"
             ) from error
-    if not (source / "step.json").is_file():
+    if (source / "step.json").is_file():
+        raise ValueError(
+            f"hub_model_id: the state in {repo_id} is of an earlier version and cannot be gone on from; "
+            "start from its pipeline with init_from, and push to another repository"
+        )
+    if not (source / FACTS).is_file():
         logger.info("%s has no state yet: the run begins at its beginning", repo_id)
         return
-    fresh = folder / "state.hub"
-    shutil.rmtree(fresh, ignore_errors=True)
-    unpack_state(source, fresh)
+    step = step_of(source)
+    target = folder / STATE_FOLDER / state_name(step)
+    target.mkdir(parents=True, exist_ok=True)
+    for path in [source / FACTS, *source.glob("*.safetensors")]:
+        shutil.copyfile(path, target / path.name)
     shutil.copyfile(source / "log.jsonl", folder / "log.jsonl")
-    os.replace(fresh, folder / STATE_FOLDER)
-    logger.info("resumed %s at step %d", repo_id, json.loads((source / "step.json").read_text())["step"])
+    point_to(folder, step)
+    logger.info("resumed %s at step %d", repo_id, step)
 
 
 def push_run(config: Any, folder: Path, stage: str, step: int) -> None:
@@ -115,7 +119,9 @@ def pack_parcel(folder: Path) -> Path:
     (trained,) = (folder / name for name in TRAINED if (folder / name).is_dir())
     shutil.rmtree(parcel, ignore_errors=True)
     shutil.copytree(trained, parcel, copy_function=link_or_copy)
-    pack_state(folder / STATE_FOLDER, parcel / STATE_IN_REPOSITORY)
+    state = find_state(folder)
+    assert state is not None, "what is pushed has been saved"
+    shutil.copytree(state, parcel / STATE_IN_REPOSITORY, copy_function=link_or_copy)
     for name in RUN_FILES:
         shutil.copyfile(folder / name, parcel / STATE_IN_REPOSITORY / name)
     return parcel

@@ -18,13 +18,14 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from PIL import Image
-from safetensors import SafetensorError
 
 from ardrag.rollout import seeded_generator
+from training.run.checkpoint import write_whole
+from training.run.config import config_lines
 
 
 logger = logging.getLogger(__name__)
-STATE_FOLDER = "state"
+EXPORTED = "exported.json"
 
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
@@ -62,8 +63,10 @@ class RunLog:
     On resume, lines at or after the resumed step are dropped, so that the file tells one story.
     """
 
-    def __init__(self, folder: Path, first_step: int = 0) -> None:
+    def __init__(self, folder: Path, first_step: int = 0, writes: bool = True) -> None:
         self.path = folder / "log.jsonl"
+        if not writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         kept = [row for row in self.rows() if row["step"] < first_step]
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -106,6 +109,18 @@ class RunLog:
         return target
 
 
+def start_log(accelerator: Accelerator, config: Any, first_step: int) -> RunLog:
+    """The log of a run that goes on from ``first_step``, with its configuration beside it.
+
+    To be called once the state has been read: then both files are of this run and no other.
+    """
+    folder, writes = Path(config.output_dir), accelerator.is_main_process
+    log = RunLog(folder, first_step, writes)
+    if writes:
+        (folder / "config.yaml").write_text(config_lines(config))
+    return log
+
+
 def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
     """Exponential moving average that starts at the first value and is not biased towards it."""
     total = count = 0.0
@@ -114,48 +129,6 @@ def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
         total, count = weight * total + (1 - weight) * value, weight * count + (1 - weight)
         found.append(total / count)
     return found
-
-
-def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Write models, optimisers and ``step`` to ``folder/state`` so that either the old or the new state survives.
-
-    Raises:
-        OSError: if the disk is full or refuses; what was half written is gone, the last whole state is intact.
-    """
-    fresh, target, old = folder / "state.new", folder / STATE_FOLDER, folder / "state.old"
-    try:
-        accelerator.save_state(str(fresh))
-        if accelerator.is_main_process:
-            (fresh / "step.json").write_text(json.dumps({"step": step}))
-    except (OSError, SafetensorError, RuntimeError) as error:  # a full disk: Python's, safetensors' and torch's word
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise OSError(
-            f"{folder}: the state of step {step} cannot be written ({error}); the last whole state is intact. Make "
-            "room and run the same command again"
-        ) from error
-    accelerator.wait_for_everyone()  # each process has written its part: only then may the folder move
-    if accelerator.is_main_process:
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(fresh, target)
-        shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
-
-
-def find_state(folder: Path) -> Path | None:
-    """Where `save_state` left a whole state in a run folder: the last, or the one before if that was interrupted."""
-    states = (folder / name for name in (STATE_FOLDER, "state.old"))
-    return next((state for state in states if (state / "step.json").exists()), None)
-
-
-def load_state(accelerator: Accelerator, folder: Path) -> int:
-    """Restore what `save_state` wrote; returns the step to go on from, 0 where there is nothing to resume."""
-    source = find_state(folder)
-    if source is None:
-        return 0
-    accelerator.load_state(str(source))
-    return int(json.loads((source / "step.json").read_text())["step"])
 
 
 @contextmanager
@@ -191,12 +164,37 @@ def save_lora(pipeline: Any, folder: Path) -> None:
     )
 
 
+@contextmanager
+def swapped_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of ``folder`` once all of it is written."""
+    fresh, old = (folder.with_name(folder.name + end) for end in (".new", ".old"))
+    shutil.rmtree(fresh, ignore_errors=True)
+    yield fresh
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def exported_step(folder: Path) -> int:
+    """The step whose weights the export of a run folder holds, 0 if there is none."""
+    path = folder / EXPORTED
+    return int(json.loads(path.read_text())["step"]) if path.exists() else 0
+
+
+def mark_exported(folder: Path, step: int) -> None:
+    """Note that the export of a run folder is whole, and of ``step``."""
+    write_whole(folder / EXPORTED, {"step": step})
+
+
 def save_trained(pipeline: Any, folder: Path, lora: bool) -> None:
     """Write what was trained: the adapter to ``folder/lora``, or the whole pipeline to ``folder/pipeline``."""
-    if lora:
-        save_lora(pipeline, folder / "lora")
-    else:
-        pipeline.save_pretrained(folder / "pipeline")
+    with swapped_folder(folder / ("lora" if lora else "pipeline")) as target:
+        if lora:
+            save_lora(pipeline, target)
+        else:
+            pipeline.save_pretrained(target)
 
 
 def require_finite(loss: torch.Tensor, step: int) -> None:

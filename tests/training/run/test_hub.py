@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tests.hub_process import ROOT
 from tests.hub_server import refusal
 from training.finetune import FinetuneConfig
+from training.run.checkpoint import find_state, step_of
 from training.run.config import config_lines
 
 
@@ -74,10 +75,10 @@ def test_pushed_in_the_middle_and_resumed_elsewhere_is_the_same_run(hub, hub_pro
     repository = hub.repository("alice/run")
     assert [commit.title for commit in repository.commits[1:]] == ["Step 2"] and repository.private
     assert not [path for path in repository.files if Path(path).suffix in (".bin", ".pkl", ".pt")]
-    assert {"model_index.json", "pipeline.py", "README.md", "training_state/step.json"} < repository.files.keys()
+    assert {"model_index.json", "pipeline.py", "README.md", "training_state/state.json"} < repository.files.keys()
     assert "resumed alice/run at step 2" in hub_process.run(code("second", **options))
     assert [commit.title for commit in repository.commits[2:]] == ["Step 4"]
-    for part in ("pipeline/transformer", "pipeline/text_encoder", "state"):
+    for part in ("pipeline/transformer", "pipeline/text_encoder", "state/000004"):
         paths = [next((tmp_path / run / part).glob("*.safetensors")) for run in ("whole", "second")]
         assert same(*paths), part
     logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("whole", "second")]
@@ -132,7 +133,7 @@ def test_a_push_that_fails_does_not_stop_the_run_but_its_end_says_so(hub, hub_pr
     with pytest.raises(RuntimeError, match="hub: alice/refused has no room left .* local files are as they were"):
         hub_process.run(run)
     assert (tmp_path / "refused" / "pipeline" / "model_index.json").is_file()
-    assert json.loads((tmp_path / "refused" / "state" / "step.json").read_text()) == {"step": 2}
+    assert step_of(find_state(tmp_path / "refused")) == 2
     hub.before = None
     hub_process.run(run)  # nothing left to train: it pushes what is there
     assert [commit.title for commit in hub.repository("alice/refused").commits[1:]] == ["Step 2"]
@@ -149,6 +150,18 @@ def test_what_the_hub_refuses_is_known_before_the_first_step(hub_process, code, 
     with pytest.raises(RuntimeError, match=message):
         hub_process.run(code("early", **changes))
     assert not (tmp_path / "early" / "log.jsonl").exists()
+
+
+def test_a_state_of_an_earlier_version_is_refused(hub, hub_process, code):
+    hub_process.run(
+        """
+        from huggingface_hub import HfApi
+        HfApi().create_repo("alice/earlier")
+        HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="training_state/step.json", repo_id="alice/earlier")
+        """
+    )
+    with pytest.raises(RuntimeError, match="hub_model_id: the state in alice/earlier is of an earlier version"):
+        hub_process.run(code("earlier", resume_from_hub=True, hub_model_id="alice/earlier"))
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
-"""The tools of every loop: generators by step, a log that tells one story, states whole or not at all."""
+"""The tools of every loop: generators by step, a log that tells one story, exports whole or not at all."""
 
 import json
-from pathlib import Path
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
@@ -16,11 +16,13 @@ from training.run.runtime import (
     RunLog,
     averaged,
     contact_sheet,
-    load_state,
+    exported_step,
+    mark_exported,
     require_finite,
-    save_state,
     smoothed,
+    start_log,
     step_generator,
+    swapped_folder,
 )
 
 
@@ -61,67 +63,62 @@ def test_curves(tmp_path):
     assert Image.open(tmp_path / "curves.png").size[0] > 100
 
 
-@pytest.fixture
-def prepared():
-    accelerator = Accelerator()
-    return accelerator, accelerator.prepare(torch.nn.Linear(2, 2))
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "pipeline"
+    for text in ("first", "second"):
+        with swapped_folder(folder) as target:
+            target.mkdir()
+            (target / "weights").write_text(text)
+    with pytest.raises(KeyboardInterrupt), swapped_folder(folder) as target:
+        target.mkdir()
+        (target / "weights").write_text("half")
+        raise KeyboardInterrupt
+    assert (folder / "weights").read_text() == "second"
 
 
-def test_state_round_trip(tmp_path, prepared):
-    accelerator, model = prepared
-    assert load_state(accelerator, tmp_path) == 0
-    weight = model.weight.detach().clone()
-    save_state(accelerator, tmp_path, 7)
-    torch.nn.init.zeros_(model.weight)
-    assert load_state(accelerator, tmp_path) == 7 and torch.equal(model.weight, weight)
-    save_state(accelerator, tmp_path, 9)
-    assert load_state(accelerator, tmp_path) == 9
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_kill_while_a_folder_is_replaced_leaves_no_mixture(tmp_path, monkeypatch, place):
+    folder, replace, calls = tmp_path / "pipeline", runtime.os.replace, []
 
+    def write(text):
+        with swapped_folder(folder) as target:
+            target.mkdir()
+            for part in ("one", "two"):
+                (target / part).write_text(text)
 
-@pytest.mark.parametrize("place", ["save_state", "first replace", "second replace"])
-def test_a_crash_leaves_the_old_state(tmp_path, prepared, monkeypatch, place):
-    accelerator, model = prepared
-    save_state(accelerator, tmp_path, 7)
-    weight, calls, replace = model.weight.detach().clone(), [], runtime.os.replace
-
-    def crash(*arguments):
+    def kill(*arguments):
         calls.append(arguments)
-        if len(calls) == 2 or place != "second replace":
+        if len(calls) == 1 + place:
             raise KeyboardInterrupt
         replace(*arguments)
 
-    with monkeypatch.context() as patch:
-        target = (accelerator, "save_state") if place == "save_state" else (runtime.os, "replace")
-        patch.setattr(*target, crash)
-        torch.nn.init.zeros_(model.weight)
-        with pytest.raises(KeyboardInterrupt):
-            save_state(accelerator, tmp_path, 9)
-    assert load_state(accelerator, tmp_path) == 7 and torch.equal(model.weight, weight)
-    save_state(accelerator, tmp_path, 11)
-    assert load_state(accelerator, tmp_path) == 11
+    write("first")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runtime.os, "replace", kill)
+        write("second")
+    assert [path.read_text() for path in folder.glob("*")] == (["first", "first"] if place == 0 else [])
+    write("third")
+    assert [path.read_text() for path in folder.iterdir()] == ["third", "third"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
-def test_a_full_disk_leaves_the_old_state_and_says_what_to_do(tmp_path, prepared, monkeypatch, error):
-    accelerator, model = prepared
-    save_state(accelerator, tmp_path, 7)
-    weight = model.weight.detach().clone()
+def test_an_export_is_of_the_step_that_was_noted(tmp_path):
+    assert exported_step(tmp_path) == 0
+    for step in (3, 7):
+        mark_exported(tmp_path, step)
+        assert exported_step(tmp_path) == step
 
-    def full(folder):
-        Path(folder).mkdir()
-        (Path(folder) / "half").write_text("half a file")
-        raise error
 
-    with monkeypatch.context() as patch:
-        patch.setattr(accelerator, "save_state", full)
-        torch.nn.init.zeros_(model.weight)
-        with pytest.raises(
-            OSError, match="state of step 9 cannot be written .* the last whole state is intact. Make room"
-        ):
-            save_state(accelerator, tmp_path, 9)
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    assert load_state(accelerator, tmp_path) == 7 and torch.equal(model.weight, weight)
+def test_only_the_process_that_writes_touches_log_and_configuration(tmp_path):
+    @dataclass
+    class Config:
+        output_dir: str
+
+    RunLog(tmp_path).write(5, loss=1.0)
+    start_log(SimpleNamespace(is_main_process=False), Config(str(tmp_path)), 0)
+    assert [row["step"] for row in RunLog(tmp_path, 9).rows()] == [5] and not (tmp_path / "config.yaml").exists()
+    start_log(SimpleNamespace(is_main_process=True), Config(str(tmp_path)), 0)
+    assert RunLog(tmp_path, 9).rows() == [] and (tmp_path / "config.yaml").read_text() == f"output_dir: {tmp_path}\n"
 
 
 def test_smoothing_begins_at_the_first_value_and_forgets_it():
