@@ -14,7 +14,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ardrag.conditioning import Conditions, encode_text
-from ardrag.flow import FEW_STEP_SIGMAS, FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
+from ardrag.flow import FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
 from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
@@ -37,12 +38,12 @@ from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, sel
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
-from training.run.hub import HubConfig, push_run, start_on_hub
-from training.run.optim import MuonAdamW, warmup_cosine
+from training.run.hub import push_run, start_on_hub
+from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
     Learner,
     RunLog,
-    averaged,
+    clip_generators,
     exported_step,
     mark_exported,
     require_finite,
@@ -50,68 +51,12 @@ from training.run.runtime import (
     start_log,
     step_generator,
 )
+from training.run.shard import averaged_pipeline, clip_gradients, gathered, rollout_precision, shard, sum_gradients
 from training.run.validation import comparison_sheet, validation_sheet
+from training.settings.distill import DistillConfig
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class DistillConfig(HubConfig):
-    """Configuration of stage 2."""
-
-    output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
-    init_from: str = field(metadata={"help": "Pipeline of the causal student to start from."})
-    teacher: str = field(metadata={"help": "Pipeline of the bidirectional teacher; the critic starts from it too."})
-    data: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of precomputed latents."})
-    cache_update: str = field(
-        default="rollout", metadata={"help": "What becomes history: rollout (Algorithm 1) or collapse (Algorithm 2)."}
-    )
-    chunk_frames: int = field(default=1, metadata={"help": "Latents per autoregressive step: 1 ours, 3 Self-Forcing."})
-    eta: float = field(default=1.0, metadata={"help": "Sampler: 1 re-noises (the paper's Psi), 0 is the ODE."})
-    first_frame: str = field(default="encode", metadata={"help": "Latent 0: generate (the paper) or encode."})
-    sigmas: list[float] = field(
-        default_factory=lambda: list(FEW_STEP_SIGMAS), metadata={"help": "The student's schedule, from 1 to 0."}
-    )
-    ode_steps: int = field(default=0, metadata={"help": "First steps spent on causal ODE regression; 0 = none."})
-    ode_solver_steps: int = field(default=12, metadata={"help": "Steps of the ODE that is regressed to."})
-    num_latents: int = field(default=9, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
-    steps: int = field(default=600, metadata={"help": "Critic updates."})
-    critic_updates: int = field(default=3, metadata={"help": "Critic updates per update of the student."})
-    batch_size: int = field(default=4, metadata={"help": "Clips per step and process."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per update."})
-    dmd_weight: float = field(default=1.0, metadata={"help": "Weight of distribution matching (B.2: 1)."})
-    gan_weight: float = field(default=0.1, metadata={"help": "Weight of the adversarial loss (B.2: 0.1)."})
-    discriminator_weight: float = field(default=0.05, metadata={"help": "Weight of the discriminator (B.2: 0.05)."})
-    data_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the squared distance to the clip that was filmed; the paper has none."},
-    )
-    text_guidance: float = field(default=0.0, metadata={"help": "Teacher's guidance over text; 3 = a scale of 4."})
-    motion_guidance: float = field(default=0.0, metadata={"help": "Teacher's guidance over motion."})
-    score_shift: float = field(default=5.0, metadata={"help": "Shift of the noise levels at which scores meet."})
-    muon_lr: float = field(default=0.002, metadata={"help": "The student's learning rate of matrices."})
-    adamw_lr: float = field(default=1e-4, metadata={"help": "The student's learning rate of everything else."})
-    critic_muon_lr: float = field(default=0.004, metadata={"help": "The critic's learning rate of matrices."})
-    critic_adamw_lr: float = field(default=2e-4, metadata={"help": "The critic's learning rate of everything else."})
-    warmup: int = field(default=20, metadata={"help": "Warm-up steps."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
-    ema_decay: float = field(default=0.99, metadata={"help": "Decay of the student's averaged weights."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
-    mixed_precision: str = field(default="no", metadata={"help": "bf16 runs everything but the rollout in half."})
-    seed: int = field(default=0, metadata={"help": "Seed of data order and noise."})
-    log_every: int = field(default=10, metadata={"help": "Updates of the student between log rows."})
-    save_every: int = field(default=100, metadata={"help": "Steps between saved states, pipelines and sheets."})
-    validate: bool = field(default=True, metadata={"help": "Draw sheets at every save."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cache_update not in ("rollout", "collapse"):
-            raise ValueError(f"cache_update: {self.cache_update!r} is unknown; use rollout or collapse")
-        if self.critic_updates < 1:
-            raise ValueError(f"critic_updates: {self.critic_updates} is not positive; use 1 to 5")
-        FewStepScheduler(self.sigmas, eta=self.eta, first_frame=self.first_frame)  # checks the three
-        chunk_edges(self.num_latents, self.chunk_frames, self.first_frame == "encode")
 
 
 @dataclass(frozen=True)
@@ -119,7 +64,7 @@ class StepDraws:
     """All random numbers of one batch, drawn on the CPU so that they do not depend on the device."""
 
     image_noise: Tensor
-    rollout_seeds: Tensor
+    rollout_seed: Tensor
     score_levels: Tensor
     score_noise: Tensor
     critic_levels: Tensor
@@ -131,18 +76,23 @@ class StepDraws:
         return StepDraws(*(tensor.to(device) for tensor in vars(self).values()))
 
 
-def draw_step(batch: LatentBatch, config: DistillConfig, generator: torch.Generator) -> StepDraws:
-    """Draw noise, noise levels and the seeds of the rollouts for ``batch``."""
-    shape, count = batch.latents.shape, len(batch.latents)
+def draw_clip(shape: torch.Size, config: DistillConfig, generator: torch.Generator) -> StepDraws:
+    """Draw noise, noise levels and the seed of the rollout for one clip of latents ``[C, F, H, W]``."""
     return StepDraws(
-        image_noise=torch.randn(shape, generator=generator),
-        rollout_seeds=torch.randint(2**62, (count,), generator=generator),
-        score_levels=dmd.sample_score_sigmas(count, config.score_shift, generator),
-        score_noise=torch.randn(shape, generator=generator),
-        critic_levels=dmd.sample_score_sigmas(count, config.score_shift, generator),
-        critic_noise=torch.randn(shape, generator=generator),
-        real_noise=torch.randn(shape, generator=generator),
+        image_noise=torch.randn((1, *shape), generator=generator),
+        rollout_seed=torch.randint(2**62, (1,), generator=generator),
+        score_levels=dmd.sample_score_sigmas(1, config.score_shift, generator),
+        score_noise=torch.randn((1, *shape), generator=generator),
+        critic_levels=dmd.sample_score_sigmas(1, config.score_shift, generator),
+        critic_noise=torch.randn((1, *shape), generator=generator),
+        real_noise=torch.randn((1, *shape), generator=generator),
     )
+
+
+def draw_step(batch: LatentBatch, config: DistillConfig, generators: Sequence[torch.Generator]) -> StepDraws:
+    """The draws of a batch: each clip's are its own, whatever it is batched with."""
+    clips = [draw_clip(batch.latents.shape[1:], config, generator) for generator in generators]
+    return StepDraws(*(torch.cat(parts) for parts in zip(*(vars(clip).values() for clip in clips), strict=True)))
 
 
 def draw_exit_step(config: DistillConfig, step: int) -> int:
@@ -158,7 +108,8 @@ class Cast:
     student: ARDragPipeline
     teacher: ARDragPipeline
     critic: gan.Critic
-    start: CausalWanTransformer
+    start: CausalWanTransformer | None
+    """Frozen, where the first steps regress to its ODE."""
     null_text: Tensor
     blanks: BlankMotion
 
@@ -181,11 +132,18 @@ def assemble(config: DistillConfig, device: torch.device) -> Cast:
             part.requires_grad_(False).eval()
         pipeline.to(device)
     critic = gan.Critic(copy.deepcopy(teacher.transformer), gan.head_layers(teacher.transformer.config.num_layers))
-    start = copy.deepcopy(student.transformer)
+    start = copy.deepcopy(student.transformer) if config.ode_steps else None
     student.transformer.requires_grad_(True)
     null_text = encode_text(teacher.tokenizer, teacher.text_encoder, [""])
     blanks = BlankMotion(student)
     return Cast(student, teacher, critic.to(device).requires_grad_(True), start, null_text, blanks)
+
+
+def split(cast: Cast, accelerator: Accelerator, half: bool) -> torch.nn.Module:
+    """Shard all models of ``cast``; returns the student's twin."""
+    for model in (cast.critic, cast.teacher.transformer, *([] if cast.start is None else [cast.start])):
+        shard(model, accelerator, half)
+    return shard(cast.student.transformer, accelerator, half)
 
 
 @dataclass(frozen=True)
@@ -210,7 +168,7 @@ def roll_out(
         clip_conditions(pipeline, batch, batch.motion, draws.image_noise, batch.captions)
         for pipeline in (cast.student, cast.teacher)
     )
-    generators = [seeded_generator(seed) for seed in draws.rollout_seeds.tolist()]
+    generators = [seeded_generator(seed) for seed in draws.rollout_seed.tolist()]
     noise = GeneratorNoise(generators, batch.latents.device, torch.float32)
     reference = batch.latents[:, :, :1] if config.first_frame == "encode" else None
     player: Any = cast.start if ode else cast.student.transformer
@@ -219,7 +177,8 @@ def roll_out(
         level = config.sigmas[exit_step]
         sigmas, update, eta = solver_sigmas(config), "rollout", 0.0
         exit_step = sigmas.index(level)
-    rollout = self_rollout(player, conditions, sigmas, eta, noise, reference, exit_step, update)
+    with gathered(player), rollout_precision(player):
+        rollout = self_rollout(player, conditions, sigmas, eta, noise, reference, exit_step, update)
     return Scene(batch, draws, conditions, score_conditions, rollout)
 
 
@@ -275,24 +234,27 @@ def critic_loss(model: Any, scene: Scene, config: DistillConfig) -> tuple[Tensor
     return matching + config.discriminator_weight * telling, {**metrics, **more}
 
 
-def export(cast: Cast, ema: EMAModel, config: DistillConfig, log: RunLog, step: int) -> None:
-    """Save the pipeline with averaged weights, draw sheets and curves."""
-    folder = Path(config.output_dir)
-    with averaged(ema, list(cast.student.transformer.parameters())):
-        save_trained(cast.student, folder, lora=False)
-        if config.validate:
-            name = f"{step + 1:06d}.png"
-            error = validation_sheet(cast.student, folder / "sheets" / name, config.num_latents)
-            comparison_sheet(cast.student, cast.teacher, folder / "teacher" / name, config.num_latents)
-            log.write(step, **{"validation/path_error_px": error})
-    mark_exported(folder, step + 1)
-    log.plot()
+def export(
+    cast: Cast, state: RunState, twin: torch.nn.Module | None, config: DistillConfig, log: RunLog, step: int
+) -> None:
+    """Save the pipeline with averaged weights, draw sheets and curves; all processes must come."""
+    with averaged_pipeline(cast.student, state, twin):
+        if state.accelerator.is_main_process:
+            save_trained(cast.student, state.folder, lora=False)
+            if config.validate:
+                name = f"{step + 1:06d}.png"
+                error = validation_sheet(cast.student, state.folder / "sheets" / name, config.num_latents)
+                if not config.shard:  # the teacher is in parts then
+                    comparison_sheet(cast.student, cast.teacher, state.folder / "teacher" / name, config.num_latents)
+                log.write(step, **{"validation/path_error_px": error})
+            mark_exported(state.folder, step + 1)
+            log.plot()
 
 
 def update(
     accelerator: Accelerator,
     loss: Tensor,
-    model: torch.nn.Module,
+    trained: Sequence[torch.nn.Parameter],
     optimizer: Any,
     config: DistillConfig,
     step: int,
@@ -303,7 +265,7 @@ def update(
     accelerator.backward(loss)
     metrics = {}
     if accelerator.sync_gradients:
-        metrics[f"{name}/gradient_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+        metrics[f"{name}/gradient_norm"] = clip_gradients(accelerator, trained, config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     return metrics
@@ -325,21 +287,30 @@ def main(config: DistillConfig) -> None:
         chunk_edges(length, config.chunk_frames, config.first_frame == "encode")
     cast = assemble(config, accelerator.device)
     require_fit(pool, cast.student)
+    twin = split(cast, accelerator, config.mixed_precision == "bf16") if config.shard else None
     student, critic = Learner(cast.student.transformer), cast.critic
-    student_optimizer = MuonAdamW(student.named_parameters(), config.muon_lr, config.adamw_lr)
-    critic_optimizer = MuonAdamW(critic.named_parameters(), config.critic_muon_lr, config.critic_adamw_lr)
+    student_optimizer, critic_optimizer = (
+        build_optimizer(config.optimizer, model.named_parameters(), *rates, config.betas, config.weight_decay)
+        for model, rates in (
+            (student, (config.muon_lr, config.adamw_lr)),
+            (critic, (config.critic_muon_lr, config.critic_adamw_lr)),
+        )
+    )
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
         for optimizer in (student_optimizer, critic_optimizer)
     ]
-    ema = EMAModel(list(student.parameters()), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    trained, critical = list(student.parameters()), list(critic.parameters())
+    ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     models, optimizers = (
         dict(zip(("student", "critic"), pair, strict=True))
         for pair in ((student, critic), (student_optimizer, critic_optimizer))
     )
     state = RunState(accelerator, config, models, optimizers, ema, schedules)
-    student, critic, student_optimizer, critic_optimizer, *schedules = accelerator.prepare(
-        student, critic, student_optimizer, critic_optimizer, *schedules
+    if not config.shard:
+        student, critic = accelerator.prepare(student, critic)
+    student_optimizer, critic_optimizer, *schedules = accelerator.prepare(
+        student_optimizer, critic_optimizer, *schedules
     )
     first = state.load()
     log = start_log(accelerator, config, first)
@@ -349,38 +320,40 @@ def main(config: DistillConfig) -> None:
         learns = ode or step % config.critic_updates == 0
         metrics: dict[str, float] = {"rollout/exit_step": exit_step}
         for part in range(config.gradient_accumulation_steps):
-            rank = accelerator.process_index * config.gradient_accumulation_steps + part
-            generator = step_generator(config.seed, step, rank)
-            batch = pool.draw(config.batch_size, generator, shape_generator(config.seed, step, part))
-            draws = draw_step(batch, config, generator).to(accelerator.device)
-            scene = roll_out(cast, batch.to(accelerator.device), draws, config, exit_step, ode)
+            generators = clip_generators(accelerator, config, step, part)
+            batch = pool.draw(generators, shape_generator(config.seed, step, part))
+            draws = draw_step(batch, config, generators).to(accelerator.device)
             with accelerator.accumulate(student, critic), accelerator.autocast():
+                scene = roll_out(cast, batch.to(accelerator.device), draws, config, exit_step, ode)
+                for model in (student, critic):
+                    sum_gradients(model, accelerator.sync_gradients)
                 if learns:
-                    cast.critic.requires_grad_(False)
+                    for parameter in critical:
+                        parameter.requires_grad_(False)
                     loss, found = (
                         regression_loss(student, cast, scene) if ode else student_loss(student, cast, scene, config)
                     )
-                    cast.critic.requires_grad_(True)
-                    metrics |= found | update(accelerator, loss, student, student_optimizer, config, step, "student")
+                    metrics |= found | update(accelerator, loss, trained, student_optimizer, config, step, "student")
+                    for parameter in critical:
+                        parameter.requires_grad_(True)
                 if not ode:
                     loss, found = critic_loss(critic, scene, config)
-                    metrics |= found | update(accelerator, loss, critic, critic_optimizer, config, step, "critic")
+                    metrics |= found | update(accelerator, loss, critical, critic_optimizer, config, step, "critic")
         for schedule in schedules:
             schedule.step()
         if learns:
-            ema.step(list(cast.student.transformer.parameters()))
+            ema.step(trained)
         if learns and step // config.critic_updates % config.log_every == 0 and accelerator.is_main_process:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             state.save(step + 1)
-            if step + 1 < config.steps and accelerator.is_main_process:
-                export(cast, ema, config, log, step)
-                push_run(config, folder, "training.distill", step + 1)
-    if accelerator.is_main_process:
-        last = max(first, config.steps)
-        if exported_step(folder) != last:
-            export(cast, ema, config, log, last - 1)
-        push_run(config, folder, "training.distill", config.steps)
+            if step + 1 < config.steps:
+                export(cast, state, twin, config, log, step)
+                push_run(accelerator, config, "training.distill", step + 1)
+    last = max(first, config.steps)
+    if exported_step(folder) != last:
+        export(cast, state, twin, config, log, last - 1)
+    push_run(accelerator, config, "training.distill", config.steps)
 
 
 if __name__ == "__main__":

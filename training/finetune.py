@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,93 +37,32 @@ from training.run import tiny
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
-from training.run.hub import HubConfig, push_run, start_on_hub
-from training.run.optim import MuonAdamW, warmup_cosine
+from training.run.hub import push_run, start_on_hub
+from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
     RunLog,
     add_lora,
-    averaged,
+    clip_generators,
     exported_step,
     mark_exported,
     require_finite,
     save_trained,
     start_log,
-    step_generator,
+)
+from training.run.shard import (
+    averaged_pipeline,
+    clip_gradients,
+    gathered,
+    rollout_precision,
+    shard,
+    sharded_parts,
+    sum_gradients,
 )
 from training.run.validation import validation_sheet
+from training.settings.finetune import FinetuneConfig
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class FinetuneConfig(HubConfig):
-    """Configuration of stage 1."""
-
-    output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
-    data: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of precomputed latents."})
-    vae: str = field(default="", metadata={"help": "VAE of a new model, or in place of init_from's."})
-    init_from: str = field(default="", metadata={"help": "Pipeline to start from instead of random weights."})
-    causal: bool = field(default=False, metadata={"help": "Block-causal with clean history instead of bidirectional."})
-    num_layers: int = field(default=6, metadata={"help": "Transformer blocks of a new model."})
-    num_heads: int = field(default=4, metadata={"help": "Attention heads of a new model."})
-    head_dim: int = field(default=48, metadata={"help": "Channels per head of a new model."})
-    ffn_dim: int = field(default=768, metadata={"help": "Width of the feed-forward layers of a new model."})
-    sink_frames: int | None = field(
-        default=None,
-        metadata={"help": "First latents seen beyond the window, for ever; default: as init_from, else 0."},
-    )
-    control: str = field(
-        default="", metadata={"help": "What the data shows of the tracks, by name; default: as init_from, else heat."}
-    )
-    num_latents: int = field(default=5, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
-    steps: int = field(default=2000, metadata={"help": "Training steps."})
-    batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches per update."})
-    sigma_shift: float = field(default=3.0, metadata={"help": "Shift of the sampled noise levels."})
-    sigmas: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Few-step schedule from 1 to 0: train on its levels alone and save it; empty = all levels."},
-    )
-    own_history: float = field(
-        default=0.0, metadata={"help": "Share of clips that look back at the model's own rollout, not at the truth."}
-    )
-    mixed_precision: str = field(default="no", metadata={"help": "bf16 runs the packed pass in half precision."})
-    first_latent_given: float = field(
-        default=0.85, metadata={"help": "Share of clips whose latent 0 is the reference."}
-    )
-    motion_emphasis: float = field(
-        default=0.0, metadata={"help": "Extra loss weight where something moves; 0 = Eq. 7."}
-    )
-    train_encoders: bool | None = field(
-        default=None,
-        metadata={"help": "Train the text and image encoders too; default: those that began here, as small ones do."},
-    )
-    text_dropout: float = field(default=0.1, metadata={"help": "Share of clips without a caption."})
-    motion_dropout: float = field(default=0.05, metadata={"help": "Share of clips without tracks."})
-    muon_lr: float = field(default=0.02, metadata={"help": "Learning rate of matrices."})
-    adamw_lr: float = field(default=1e-3, metadata={"help": "Learning rate of everything else."})
-    warmup: int = field(default=50, metadata={"help": "Warm-up steps."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
-    ema_decay: float = field(default=0.998, metadata={"help": "Decay of the averaged weights."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
-    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
-    num_inference_steps: int = field(default=12, metadata={"help": "Steps per latent saved in the scheduler config."})
-    seed: int = field(default=0, metadata={"help": "Seed of data order and noise."})
-    log_every: int = field(default=10, metadata={"help": "Steps between log rows."})
-    save_every: int = field(default=200, metadata={"help": "Steps between saved states, pipelines and sheets."})
-    validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.vae and not self.init_from:
-            raise ValueError("vae or init_from: give the VAE of a new model, or a pipeline to start from")
-        if self.num_latents < 2:
-            raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
-        if self.sink_frames is not None and self.sink_frames < 0:
-            raise ValueError(f"sink_frames: {self.sink_frames} is negative; 1 keeps the first latent in view, 0 none")
-        if self.own_history and not self.causal:
-            raise ValueError("own_history: only a causal model has a history; set causal to true, or own_history to 0")
 
 
 class ConditionedModel(nn.Module):
@@ -177,28 +116,35 @@ class StepDraws:
     drop_motion: Tensor
     no_motion: Tensor
     own_history: Tensor
-    rollout_seeds: Tensor
+    rollout_seed: Tensor
 
     def to(self, device: torch.device) -> StepDraws:
         """The same draws on ``device``: drawn on the CPU, they do not depend on it."""
         return StepDraws(*(tensor.to(device) for tensor in vars(self).values()))
 
 
-def draw_step(batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, generator: torch.Generator) -> StepDraws:
-    """Draw noise, noise levels and dropouts for ``batch``."""
-    count, _, frames = batch.latents.shape[:3]
+def draw_clip(shape: torch.Size, no_motion: Tensor, config: FinetuneConfig, generator: torch.Generator) -> StepDraws:
+    """Draw noise, noise levels and dropouts for one clip of latents ``[C, F, H, W]``."""
     levels = config.sigmas[:-1]
-    sigmas = sample_sigmas(count, frames, config.sigma_shift, config.causal, generator, levels)
+    sigmas = sample_sigmas(1, shape[1], config.sigma_shift, config.causal, generator, levels)
     return StepDraws(
-        noise=torch.randn(batch.latents.shape, generator=generator),
-        image_noise=torch.randn(batch.latents.shape, generator=generator),
+        noise=torch.randn((1, *shape), generator=generator),
+        image_noise=torch.randn((1, *shape), generator=generator),
         sigmas=clamp_first_latent(sigmas, config.first_latent_given, generator),
-        drop_text=torch.rand(count, generator=generator) < config.text_dropout,
-        drop_motion=torch.rand(count, generator=generator) < config.motion_dropout,
+        drop_text=torch.rand(1, generator=generator) < config.text_dropout,
+        drop_motion=torch.rand(1, generator=generator) < config.motion_dropout,
         no_motion=no_motion,
-        own_history=torch.rand(count, generator=generator) < config.own_history,
-        rollout_seeds=torch.randint(2**62, (count,), generator=generator),
+        own_history=torch.rand(1, generator=generator) < config.own_history,
+        rollout_seed=torch.randint(2**62, (1,), generator=generator),
     )
+
+
+def draw_step(
+    batch: LatentBatch, no_motion: Tensor, config: FinetuneConfig, generators: Sequence[torch.Generator]
+) -> StepDraws:
+    """The draws of a batch: each clip's are its own, whatever it is batched with."""
+    clips = [draw_clip(batch.latents.shape[1:], no_motion, config, generator) for generator in generators]
+    return StepDraws(*(torch.cat(parts) for parts in zip(*(vars(clip).values() for clip in clips), strict=True)))
 
 
 def own_history(
@@ -213,15 +159,17 @@ def own_history(
     A student that only ever looked back at true latents drifts, because its own are a little different. Here it learns
     to go on from its own towards the truth. Rows whose latent 0 is not given keep the truth.
     """
-    rows = (draws.own_history & (draws.sigmas[:, 0] == 0)).nonzero().flatten()
+    chosen = (draws.own_history & (draws.sigmas[:, 0] == 0)).nonzero().flatten()
+    # Processes that share the model must all roll out: where none is chosen, one does so for nothing.
+    rows = chosen if len(chosen) or not sharded_parts(transformer) else torch.arange(1, device=clean.device)
     if not len(rows):
         return clean
-    generators = [seeded_generator(seed) for seed in draws.rollout_seeds[rows].tolist()]
+    generators = [seeded_generator(seed) for seed in draws.rollout_seed[rows].tolist()]
     noise = GeneratorNoise(generators, clean.device, torch.float32)
     seen, eta = conditions.rows(rows).detach(), scheduler.config.eta
-    with torch.autocast(clean.device.type, enabled=False):
+    with gathered(transformer), rollout_precision(transformer):
         made = self_rollout(transformer, seen, scheduler.sigmas, eta, noise, clean[rows, :, :1])
-    return clean.index_copy(0, rows, made.latents)
+    return clean.index_copy(0, chosen, made.latents[: len(chosen)])
 
 
 def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
@@ -261,25 +209,26 @@ def start_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: lis
 
 
 def export(
-    pipeline: ARDragPipeline, model: ConditionedModel, ema: EMAModel, config: FinetuneConfig, log: RunLog, step: int
+    pipeline: ARDragPipeline, state: RunState, twin: nn.Module | None, config: FinetuneConfig, log: RunLog, step: int
 ) -> None:
-    """Save the pipeline with averaged weights, draw the validation sheet and the curves."""
-    folder = Path(config.output_dir)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    """Save the pipeline with averaged weights, draw the validation sheet and the curves; all processes must come."""
+    (model,) = state.models.values()
     model.eval()
-    with averaged(ema, trained):
-        save_trained(pipeline, folder, lora=bool(config.lora_rank))
-        if config.validate:
-            error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
-            log.write(step, **{"validation/path_error_px": error})
+    with averaged_pipeline(pipeline, state, twin):
+        if state.accelerator.is_main_process:
+            save_trained(pipeline, state.folder, lora=bool(config.lora_rank))
+            if config.validate:
+                error = validation_sheet(pipeline, state.folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
+                log.write(step, **{"validation/path_error_px": error})
+            mark_exported(state.folder, step + 1)
+            log.plot()
     model.train()
-    mark_exported(folder, step + 1)
-    log.plot()
 
 
 def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> ConditionedModel:
     """Freeze the VAE, and the encoders unless they are trained, set up LoRA or full training."""
-    train_encoders = tiny.began_here(pipeline) if config.train_encoders is None else config.train_encoders
+    own = tiny.began_here(pipeline) and not config.shard
+    train_encoders = own if config.train_encoders is None else config.train_encoders
     for part in (pipeline.vae, *(() if train_encoders else (pipeline.text_encoder, pipeline.image_encoder))):
         if part is not None:
             part.requires_grad_(False).eval()
@@ -312,28 +261,31 @@ def main(config: FinetuneConfig) -> None:
     blanks = BlankMotion(pipeline)
     pipeline.to(accelerator.device)
     model = prepare_model(pipeline, config)
-    optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
+    twin = shard(pipeline.transformer, accelerator, config.mixed_precision == "bf16") if config.shard else None
+    rates = config.muon_lr, config.adamw_lr, config.betas, config.weight_decay
+    optimizer = build_optimizer(config.optimizer, model.named_parameters(), *rates)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     state = RunState(accelerator, config, {"model": model}, {"model": optimizer}, ema, [schedule])
-    prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    prepared = model if config.shard else accelerator.prepare(model)
+    optimizer, schedule = accelerator.prepare(optimizer, schedule)
     first = state.load()
     log = start_log(accelerator, config, first)
     started = time.monotonic()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="finetune", mininterval=30):
         for part in range(config.gradient_accumulation_steps):
-            rank = accelerator.process_index * config.gradient_accumulation_steps + part
-            generator = step_generator(config.seed, step, rank)
-            batch = pool.draw(config.batch_size, generator, shape_generator(config.seed, step, part))
-            draws = draw_step(batch, blanks(batch), config, generator).to(accelerator.device)
+            generators = clip_generators(accelerator, config, step, part)
+            batch = pool.draw(generators, shape_generator(config.seed, step, part))
+            draws = draw_step(batch, blanks(batch), config, generators).to(accelerator.device)
             batch = batch.to(accelerator.device)
-            with accelerator.accumulate(prepared):
+            with accelerator.accumulate(prepared), accelerator.autocast():
+                sum_gradients(model, accelerator.sync_gradients)
                 loss, metrics = prepared(batch, pipeline, draws, config)
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                    metrics["grad/norm"] = clip_gradients(accelerator, trained, config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
         schedule.step()
@@ -342,14 +294,13 @@ def main(config: FinetuneConfig) -> None:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             state.save(step + 1)
-            if step + 1 < config.steps and accelerator.is_main_process:
-                export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, step)
-                push_run(config, folder, "training.finetune", step + 1)
-    if accelerator.is_main_process:
-        last = max(first, config.steps)
-        if exported_step(folder) != last:
-            export(pipeline, accelerator.unwrap_model(prepared), ema, config, log, last - 1)
-        push_run(config, folder, "training.finetune", config.steps)
+            if step + 1 < config.steps:
+                export(pipeline, state, twin, config, log, step)
+                push_run(accelerator, config, "training.finetune", step + 1)
+    last = max(first, config.steps)
+    if exported_step(folder) != last:
+        export(pipeline, state, twin, config, log, last - 1)
+    push_run(accelerator, config, "training.finetune", config.steps)
 
 
 if __name__ == "__main__":

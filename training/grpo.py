@@ -46,13 +46,11 @@ from training.rollouts.self_rollout import replay_velocity
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import shape_generator
-from training.run.grpo_config import GrpoConfig
 from training.run.hub import push_run, start_on_hub
 from training.run.runtime import (
     Learner,
     RunLog,
     add_lora,
-    averaged,
     exported_step,
     mark_exported,
     require_finite,
@@ -60,7 +58,17 @@ from training.run.runtime import (
     start_log,
     step_generator,
 )
+from training.run.shard import (
+    averaged_pipeline,
+    clip_gradients,
+    gathered,
+    inner,
+    rollout_precision,
+    shard,
+    sum_gradients,
+)
 from training.run.validation import validation_sheet
+from training.settings.grpo import GrpoConfig
 
 
 logger = logging.getLogger(__name__)
@@ -83,13 +91,13 @@ class Reference:
 
     def __init__(self, transformer: CausalWanTransformer, lora: bool) -> None:
         self._transformer = transformer
-        self._copy = None if lora else copy.deepcopy(transformer).requires_grad_(False).eval()
+        self.copy = None if lora else copy.deepcopy(transformer).requires_grad_(False).eval()
 
     @contextmanager
     def model(self) -> Iterator[CausalWanTransformer]:
         """Within, the reference's weights."""
-        if self._copy is not None:
-            yield self._copy
+        if self.copy is not None:
+            yield self.copy
             return
         self._transformer.disable_adapters()
         try:
@@ -135,9 +143,8 @@ def gather(
     """A group for each of ``seeds``, rolled out and judged, and the means of their metrics."""
     groups: list[Judged] = []
     found = []
-    parts = config.gradient_accumulation_steps
-    for seed in seeds:
-        prompt = draw(step_generator(*seed), shape_generator(config.seed, seed[1], seed[2] % parts))
+    for part, seed in enumerate(seeds):
+        prompt = draw(step_generator(*seed), shape_generator(config.seed, seed[1], part))
         group = collect(pipeline, prompt, config, seed)
         advantages, mask, metrics = judge(*judges, group, config, seed)
         device = group.rollout.latents.device
@@ -146,18 +153,19 @@ def gather(
     return groups, {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
-def export(pipeline: ARDragPipeline, ema: EMAModel, config: GrpoConfig, log: RunLog, step: int) -> None:
-    """Save the pipeline (or the adapter) with averaged weights, draw sheet, curves and page."""
-    folder = Path(config.output_dir)
-    trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
-    with averaged(ema, trained):
-        save_trained(pipeline, folder, lora=bool(config.lora_rank))
-        if config.validate:
-            error = validation_sheet(pipeline, folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
-            log.write(step, **{"validation/path_error_px": error})
-    mark_exported(folder, step + 1)
-    log.plot()
-    draw_page(folder, config.clip)
+def export(
+    pipeline: ARDragPipeline, state: RunState, twin: nn.Module | None, config: GrpoConfig, log: RunLog, step: int
+) -> None:
+    """Save the pipeline (or the adapter) with averaged weights, draw sheet, curves and page; all processes come."""
+    with averaged_pipeline(pipeline, state, twin):
+        if state.accelerator.is_main_process:
+            save_trained(pipeline, state.folder, lora=bool(config.lora_rank))
+            if config.validate:
+                error = validation_sheet(pipeline, state.folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
+                log.write(step, **{"validation/path_error_px": error})
+            mark_exported(state.folder, step + 1)
+            log.plot()
+            draw_page(state.folder, config.clip)
 
 
 def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
@@ -182,10 +190,7 @@ def agreement(trained: Sequence[nn.Parameter], optimizer: Any) -> float:
     Where a small share ``s`` of a gradient's square is common to all, it is about ``4 s`` (momentum 0.9).
     """
     pairs = [(p.grad, optimizer.state[p]["exp_avg"]) for p in trained if p.grad is not None and p in optimizer.state]
-    dot, now, before = (
-        sum(float((a * b).sum()) for a, b in group)
-        for group in (pairs, [(g, g) for g, _ in pairs], [(m, m) for _, m in pairs])
-    )
+    dot, now, before = map(inner, (pairs, [(g, g) for g, _ in pairs], [(m, m) for _, m in pairs]))
     return dot / max((now * before) ** 0.5, 1e-30)
 
 
@@ -213,6 +218,7 @@ def update(
     for _ in range(config.updates):
         for i, (group, advantages, mask) in enumerate(groups):
             with accelerator.accumulate(policy), accelerator.autocast():
+                sum_gradients(policy, accelerator.sync_gradients)
                 mean, std = moments(policy, pipeline.transformer, sigmas, group, config)
                 log_prob = latent_log_prob(group.rollout.exit_next, mean, std, group.region, config.credit_smoothing)
                 if len(old) <= i:
@@ -228,7 +234,7 @@ def update(
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    metrics["grad/norm"] = float(accelerator.clip_grad_norm_(trained, config.max_grad_norm))
+                    metrics["grad/norm"] = clip_gradients(accelerator, trained, config.max_grad_norm)
                     metrics["grad/agreement"] = agreement(trained, optimizer)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -268,22 +274,33 @@ def main(config: GrpoConfig) -> None:
     draw = load_prompts(config.prompts, frames, pipeline.config.buckets)
     files = config.tracker_checkpoint, config.aesthetic_head
     judges = build_rewards(config.rewards, config.tracker, *files, config.reward_device, config.reward_processes)
+    twin, half = None, config.mixed_precision == "bf16"
+    if config.shard:
+        twin = shard(pipeline.transformer, accelerator, half)
+        if reference.copy is not None:
+            shard(reference.copy, accelerator, half)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.
-    adamw = torch.optim.AdamW(trained, config.learning_rate, betas=(0.9, 0.999), eps=1e-10, weight_decay=0.0)
+    options = {"betas": tuple(config.betas), "eps": 1e-10, "weight_decay": config.weight_decay}
+    adamw = torch.optim.AdamW(trained, config.learning_rate, **options)
     state = RunState(accelerator, config, {"policy": pipeline.transformer}, {"policy": adamw}, ema)
-    policy, optimizer = accelerator.prepare(Learner(pipeline.transformer), adamw)
+    policy = Learner(pipeline.transformer)
+    policy = policy if config.shard else accelerator.prepare(policy)
+    optimizer = accelerator.prepare(adamw)
     first = state.load()
     log = start_log(accelerator, config, first)
-    if not first and config.validate and accelerator.is_main_process:
-        error = validation_sheet(pipeline, folder / "sheets" / f"{0:06d}.png", config.num_latents)
-        log.write(-1, **{"validation/path_error_px": error})  # before the first step
+    if not first and config.validate:
+        with averaged_pipeline(pipeline, state, twin):
+            if accelerator.is_main_process:
+                error = validation_sheet(pipeline, folder / "sheets" / f"{0:06d}.png", config.num_latents)
+                log.write(-1, **{"validation/path_error_px": error})  # before the first step
     started = time.monotonic()
     parts = config.gradient_accumulation_steps
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="grpo", mininterval=30):
-        ranks = [accelerator.process_index * parts + part for part in range(parts)]
-        groups, metrics = gather(pipeline, draw, judges, config, [(config.seed, step, rank) for rank in ranks])
+        numbers = [part * accelerator.num_processes + accelerator.process_index for part in range(parts)]
+        with gathered(pipeline.transformer), accelerator.autocast(), rollout_precision(pipeline.transformer):
+            groups, metrics = gather(pipeline, draw, judges, config, [(config.seed, step, one) for one in numbers])
         learnt, old = update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
         metrics |= learnt
         ema.step(trained)
@@ -291,16 +308,16 @@ def main(config: GrpoConfig) -> None:
             log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             state.save(step + 1)
+            ratios = log_ratios(accelerator, pipeline, groups, old, config)
             if accelerator.is_main_process:
-                save_ratios(folder, step + 1, log_ratios(accelerator, pipeline, groups, old, config))
-            if step + 1 < config.steps and accelerator.is_main_process:
-                export(pipeline, ema, config, log, step)
-                push_run(config, folder, "training.grpo", step + 1)
-    if accelerator.is_main_process:
-        last = max(first, config.steps)
-        if exported_step(folder) != last:
-            export(pipeline, ema, config, log, last - 1)
-        push_run(config, folder, "training.grpo", config.steps)
+                save_ratios(folder, step + 1, ratios)
+            if step + 1 < config.steps:
+                export(pipeline, state, twin, config, log, step)
+                push_run(accelerator, config, "training.grpo", step + 1)
+    last = max(first, config.steps)
+    if exported_step(folder) != last:
+        export(pipeline, state, twin, config, log, last - 1)
+    push_run(accelerator, config, "training.grpo", config.steps)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pipelines import ARDragPipeline
 from training.rollouts.group_rollout import collect
 from training.rollouts.prompts import Prompt
 from training.run.config import parse_config
-from training.run.grpo_config import GrpoConfig
+from training.settings.grpo import GrpoConfig
 
 
 Float = npt.NDArray[np.float64]

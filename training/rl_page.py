@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ValueError: if the folder holds no run.
     """
     from training.run.config import parse_config
-    from training.run.grpo_config import GrpoConfig
+    from training.settings.grpo import GrpoConfig
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     if len(given) != 1 or not (Path(given[0]) / "config.yaml").is_file():

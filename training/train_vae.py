@@ -168,12 +168,12 @@ def main(config: VAEConfig) -> None:
             state.save(step + 1)
             if step + 1 < config.steps and accelerator.is_main_process:
                 export(model, ema, held_out, folder, log, step)
-                push_run(config, folder, "training.train_vae", step + 1)
+                push_run(accelerator, config, "training.train_vae", step + 1)
     if accelerator.is_main_process:
         last = max(first, config.steps)
         if exported_step(folder) != last:
             export(model, ema, held_out, folder, log, last - 1)
-        push_run(config, folder, "training.train_vae", config.steps)
+        push_run(accelerator, config, "training.train_vae", config.steps)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,10 @@ def same(a, b):
 
 def scene_of(config, step=0, ode=False):
     cast = assemble(config, torch.device("cpu"))
-    generator = step_generator(config.seed, step)
+    generators = [step_generator(config.seed, step, clip) for clip in range(config.batch_size)]
     pool = LatentPool(load_latents(config.data), config.num_latents)
-    batch = pool.draw(config.batch_size, generator, shape_generator(config.seed, step))
-    draws = draw_step(batch, config, generator)
+    batch = pool.draw(generators, shape_generator(config.seed, step))
+    draws = draw_step(batch, config, generators)
     return cast, roll_out(cast, batch, draws, config, draw_exit_step(config, step), ode)
 
 
@@ -244,6 +244,6 @@ def test_kept_configuration_is_the_configuration(configure):
 def test_every_save_is_pushed(configure, monkeypatch):
     pushed = []
     monkeypatch.setattr(distill, "start_on_hub", lambda *arguments: None)
-    monkeypatch.setattr(distill, "push_run", lambda config, folder, stage, step: pushed.append((stage, step)))
+    monkeypatch.setattr(distill, "push_run", lambda accelerator, config, stage, step: pushed.append((stage, step)))
     main(configure(steps=4, save_every=2))
     assert pushed == [("training.distill", 2), ("training.distill", 4)]

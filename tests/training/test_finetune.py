@@ -102,7 +102,7 @@ def test_what_is_exported(configure, state_of):
     assert loaded.config.buckets == [[32, 32]]
     tensors, _ = state_of(config)
     for name, value in weights_of(config).items():
-        assert torch.equal(value, tensors[f"average/model/transformer.{name}"])
+        assert torch.equal(value, tensors[f"average/transformer.{name}"])
         assert not value.any() or not torch.equal(value, tensors[f"model/model/transformer.{name}"]), name
     row = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
     assert {"loss/weighted", "loss/flow_matching", "grad/norm", "time/hours"} < set(row)
@@ -168,10 +168,24 @@ def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch, state_of
     assert state_of(config)[1]["step"] == 2
 
 
+def generators(count):
+    return [torch.Generator().manual_seed(clip) for clip in range(count)]
+
+
+def test_what_a_clip_draws_does_not_depend_on_its_batch(configure):
+    batch = finetune.LatentBatch(*torch.randn(2, 4, 4, 3, 4, 4), torch.zeros(4, 32, 32, 3), [""] * 4)
+    blank, config = torch.zeros(1, 4, 3, 4, 4), configure(**OWN)
+    whole = draw_step(batch, blank, config, generators(4))
+    part = draw_step(batch, blank, config, generators(4)[2:])
+    for name, value in vars(part).items():
+        assert torch.equal(value[-1], vars(whole)[name][-1]), name
+    assert not torch.equal(whole.noise[0], whole.noise[1])
+
+
 def test_dropouts(configure, pipeline):
     batch = finetune.LatentBatch(*torch.randn(2, 2000, 4, 3, 1, 1), torch.zeros(2000, 8, 8, 3), [""] * 2000)
     config = configure(text_dropout=0.3, motion_dropout=0.1, first_latent_given=0.5)
-    draws = draw_step(batch, torch.zeros(1, 4, 3, 1, 1), config, torch.Generator().manual_seed(0))
+    draws = draw_step(batch, torch.zeros(1, 4, 3, 1, 1), config, generators(2000))
     assert draws.drop_text.float().mean().item() == pytest.approx(0.3, abs=0.04)
     assert draws.drop_motion.float().mean().item() == pytest.approx(0.1, abs=0.03)
     assert (draws.sigmas[:, 0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.04)
@@ -183,7 +197,7 @@ def test_own_history(configure, pipeline):
     """Chosen clips whose first latent is given look back at a rollout of the model's own; the others at the truth."""
     config = configure(**OWN)
     batch = finetune.LatentBatch(*torch.randn(2, 8, 4, 3, 4, 4), torch.zeros(8, 32, 32, 3), [""] * 8)
-    draws = draw_step(batch, torch.zeros(1, 4, 3, 4, 4), config, torch.Generator().manual_seed(0))
+    draws = draw_step(batch, torch.zeros(1, 4, 3, 4, 4), config, generators(8))
     draws.sigmas[:4, 0] = 0.5
     draws.own_history[:] = torch.tensor([True, False] * 4)
     conditions = Conditions(batch.motion, draws.image_noise, torch.randn(8, 5, 64), torch.randn(8, 65, 64))

@@ -20,8 +20,8 @@ from training.losses.policy import latent_log_prob
 from training.rollouts.group_rollout import GroupNoise, collect, near_tracks, noise_script
 from training.rollouts.prompts import Prompt
 from training.run.config import config_lines
-from training.run.grpo_config import GrpoConfig
 from training.run.runtime import Learner, RunLog
+from training.settings.grpo import GrpoConfig
 
 
 ROOT = Path(__file__).parents[2]
@@ -385,6 +385,6 @@ def test_settings_that_contradict_each_other(configure, changes, message):
 def test_every_save_is_pushed(configure, monkeypatch, bright):
     pushed = []
     monkeypatch.setattr(grpo, "start_on_hub", lambda *arguments: None)
-    monkeypatch.setattr(grpo, "push_run", lambda config, folder, stage, step: pushed.append((stage, step)))
+    monkeypatch.setattr(grpo, "push_run", lambda accelerator, config, stage, step: pushed.append((stage, step)))
     main(configure(steps=4, save_every=2))
     assert pushed == [("training.grpo", 2), ("training.grpo", 4)]

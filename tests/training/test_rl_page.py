@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from training import rl_page
 from training.rl_page import draw_page, main, prompts_over_training, save_ratios
 from training.run.config import config_lines
-from training.run.grpo_config import GrpoConfig
 from training.run.runtime import RunLog
+from training.settings.grpo import GrpoConfig
 
 
 @pytest.fixture

@@ -153,6 +153,6 @@ def test_both_worlds_are_trained_on_and_validated(configure, picture_folder, mon
 def test_every_save_is_pushed(configure, monkeypatch):
     pushed = []
     monkeypatch.setattr(train_vae, "start_on_hub", lambda *arguments: None)
-    monkeypatch.setattr(train_vae, "push_run", lambda config, folder, stage, step: pushed.append((stage, step)))
+    monkeypatch.setattr(train_vae, "push_run", lambda accelerator, config, stage, step: pushed.append((stage, step)))
     main(configure(steps=4, save_every=2))
     assert pushed == [("training.train_vae", 2), ("training.train_vae", 4)]

@@ -41,14 +41,14 @@ def clamp_first_latent(sigmas: Tensor, share: float, generator: torch.Generator)
 
 
 def motion_weights(clean: Tensor, emphasis: float, threshold: float = 0.5) -> Tensor:
-    """Loss weights ``[B, 1, F, H, W]`` of mean one: ``1 + emphasis`` where a latent differs from the clip's first.
+    """Loss weights ``[B, 1, F, H, W]`` of mean one in a clip: ``1 + emphasis`` where a latent is not as its first.
 
     With ``emphasis = 0`` the loss is Eq. 7 as it stands. Most of a clip is background, which is copied early in
     training; the moving parts decide whether the control is followed.
     """
     change = (clean - clean[:, :, :1]).square().mean(1, keepdim=True)
     weights = 1 + emphasis * (change > threshold).float()
-    return weights / weights.mean()
+    return weights / weights.mean((2, 3, 4), keepdim=True)
 
 
 def flow_matching_loss(
@@ -61,7 +61,9 @@ def flow_matching_loss(
     emphasis: float,
     history: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Squared error of the predicted velocity (Eq. 7); returns ``(loss, metrics)``.
+    """Squared error of the predicted velocity (Eq. 7), mean over the clips; returns ``(loss, metrics)``.
+
+    Each clip counts alike, however many of its latents are given: batches may be split and add up to the same.
 
     Args:
         clean, noise: latents ``[B, C, F, H, W]``.
@@ -86,6 +88,7 @@ def flow_matching_loss(
     learned = (sigmas > 0).float()[:, None, :, None, None]
     weights = learned * motion_weights(clean, emphasis)
     squared = (velocity - velocity_target(clean, noise)).square()
-    loss = (weights * squared).sum() / (weights.sum() * clean.shape[1])
+    clips = (weights * squared).flatten(1).sum(1) / (weights.flatten(1).sum(1) * clean.shape[1])
+    loss = clips.mean()
     plain = (learned * squared).sum() / (learned.expand_as(squared).sum())
     return loss, {"loss/weighted": loss.item(), "loss/flow_matching": plain.item()}

@@ -28,7 +28,7 @@ from pipelines.clip_inputs import clip_inputs
 from pipelines.video import to_frames
 from training.rollouts.prompts import Prompt
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, self_rollout
-from training.run.grpo_config import GrpoConfig
+from training.settings.grpo import GrpoConfig
 
 
 class GroupNoise:

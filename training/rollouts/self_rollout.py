@@ -73,6 +73,11 @@ def chunk_edges(num_latents: int, chunk_frames: int, first_given: bool) -> list[
     return [(start, start + chunk_frames) for start in range(first, num_latents, chunk_frames)]
 
 
+def compute_dtype(device: torch.device) -> torch.dtype | None:
+    """The dtype of keys under autocast, None where it is the model's own."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
 @torch.no_grad()
 def self_rollout(
     transformer: CausalWanTransformer,
@@ -106,7 +111,7 @@ def self_rollout(
     last = len(sigmas) - 2 if exit_step is None else exit_step
     exits = [last] * len(chunks) if isinstance(last, int) else list(last)
     assert len(exits) == len(chunks), "one exit step for each chunk"
-    cache = transformer.new_cache(batch, height, width)
+    cache = transformer.new_cache(batch, height, width, dtype=compute_dtype(conditions.motion.device))
     made, finished, noisy, clean, following = ([] if reference is None else [reference] for _ in range(5))
     if reference is not None:
         write_cache(transformer, reference, conditions.chunk(0, 1), cache)

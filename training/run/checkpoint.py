@@ -97,30 +97,38 @@ class RunState:
     optimizers: Mapping[str, Optimizer]
     average: EMAModel
     schedules: Sequence[LambdaLR] = field(default_factory=list)
+    learned: dict[str, dict[str, nn.Parameter]] = field(init=False)
+    """The parameters that learn, by model and name: a sharded model shows others while it is gathered."""
+
+    def __post_init__(self) -> None:
+        self.learned = {
+            name: {key: p for key, p in model.named_parameters() if p.requires_grad}
+            for name, model in self.models.items()
+        }
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.config.output_dir)
 
-    def learned(self, name: str) -> dict[str, nn.Parameter]:
-        """The parameters of a model that learn, by name."""
-        return {key: p for key, p in self.models[name].named_parameters() if p.requires_grad}
-
     def weights(self) -> dict[str, Tensor]:
         """Present weights and their averages, as they are called in a state."""
-        found = {f"model/{name}/{key}": p.detach() for name in self.models for key, p in self.learned(name).items()}
-        first = next(iter(self.models))
-        for key, shadow in zip(self.learned(first), self.average.shadow_params, strict=True):
-            found[f"average/{first}/{key}"] = shadow
-        return found
+        found = {
+            f"model/{name}/{key}": p.detach() for name, learned in self.learned.items() for key, p in learned.items()
+        }
+        return found | {f"average/{name}": shadow for name, shadow in self.averages().items()}
+
+    def averages(self) -> dict[str, Tensor]:
+        """The averaged weights of the first model, by name."""
+        names = next(iter(self.learned.values()))
+        return dict(zip(names, self.average.shadow_params, strict=True))
 
     def memories(self) -> dict[str, Tensor]:
         """What the optimizers remember of each parameter."""
         return {
             f"optimizer/{name}/{key}/{entry}": value
             for name, optimizer in self.optimizers.items()
-            for key, p in self.learned(name).items()
+            for key, p in self.learned[name].items()
             for entry, value in optimizer.state.get(p, {}).items()
         }
 
@@ -215,7 +223,7 @@ class RunState:
         found = {}
         for name, optimizer in self.optimizers.items():
             optimizer.state.clear()
-            for key, p in self.learned(name).items():
+            for key, p in self.learned[name].items():
                 prefix = f"optimizer/{name}/{key}/"
                 for full in (full for full in sizes if full.startswith(prefix)):
                     room = torch.zeros_like(p) if sizes[full] == tuple(p.shape) else torch.zeros(sizes[full])

@@ -1,8 +1,9 @@
 """Precomputed clips of any size and length, read from memory-mapped files, and batches of one shape.
 
-A batch is a function of (seed, step, rank): nothing is kept between steps, so a resumed run draws what the
-uninterrupted one would. Its shape (picture size and length) is a function of (seed, step) alone: all ranks work on the
-same one. Only the shapes of the clips are in memory; the rest is read when it is drawn.
+A clip is a function of (seed, step, its number in the update): nothing is kept between steps, so a resumed run draws
+what the uninterrupted one would, on any number of processes, in batches of any size. The shape of a batch (picture
+size and length) is a function of (seed, step) alone: all ranks work on the same one. Only the shapes of the clips are
+in memory; the rest is read when it is drawn.
 """
 
 from __future__ import annotations
@@ -128,11 +129,11 @@ class LatentPool:
         """The caption of every clip, read as they are asked for."""
         return (row["caption"] for row in self.rows.select_columns(["caption"]))
 
-    def draw(self, count: int, generator: torch.Generator, shape: torch.Generator) -> LatentBatch:
-        """``count`` random clips; ``shape`` chooses their shape (see `shape_generator`), ``generator`` the clips."""
+    def draw(self, generators: Sequence[torch.Generator], shape: torch.Generator) -> LatentBatch:
+        """A random clip for each of ``generators``; ``shape`` chooses their shape (see `shape_generator`)."""
         kind = choose([len(group) for group in self.groups], shape)
-        index = torch.randint(len(self.groups[kind]), (count,), generator=generator)
-        rows = [self.rows[int(place)] for place in self.groups[kind][index.numpy()]]
+        places = [int(torch.randint(len(self.groups[kind]), (), generator=generator)) for generator in generators]
+        rows = [self.rows[int(self.groups[kind][place])] for place in places]
         return read_batch(rows, self.shapes[kind][0])
 
 

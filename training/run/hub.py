@@ -89,22 +89,21 @@ def fetch_state(repo_id: str, folder: Path) -> None:
     logger.info("resumed %s at step %d", repo_id, step)
 
 
-def push_run(config: Any, folder: Path, stage: str, step: int) -> None:
-    """Push what a run has saved as one commit, if its configuration says so.
+def push_run(accelerator: Accelerator, config: Any, stage: str, step: int) -> None:
+    """Push what a run has saved as one commit, if its configuration says so; the main process does.
 
     Args:
         config: the stage's configuration.
-        folder: the run folder.
         stage: dotted name of the stage's module, for the card.
         step: how far the run is. Before its end a push that fails is reported and the run goes on.
 
     Raises:
         ValueError: at the end of the run, if the Hub refuses or cannot be reached; what was to be pushed is kept.
     """
-    if not config.push_to_hub:
+    if not config.push_to_hub or not accelerator.is_main_process:
         return
     try:
-        parcel = pack_parcel(folder)
+        parcel = pack_parcel(Path(config.output_dir))
         complete_repository(parcel, config.hub_model_id, run_facts(config, stage, step))
         push_folder(parcel, config.hub_model_id, commit_message=f"Step {step}")
     except ValueError as error:

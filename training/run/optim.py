@@ -8,7 +8,7 @@ that train the tiny checkpoint; here matrices of equal shape are also orthogonal
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -120,6 +120,21 @@ class MuonAdamW(torch.optim.Optimizer):
             scale = (state["square"] / (1 - second**count)).sqrt_().add_(1e-8)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - first**count))
+
+
+def build_optimizer(
+    kind: str,
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    muon_lr: float,
+    adamw_lr: float,
+    betas: Sequence[float],
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """``muon`` (`MuonAdamW`, with rates of its own), or ``adamw`` for all that learns."""
+    if kind == "muon":
+        return MuonAdamW(named_parameters, muon_lr, adamw_lr)
+    trained = [parameter for _, parameter in named_parameters if parameter.requires_grad]
+    return torch.optim.AdamW(trained, adamw_lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
 
 
 def warmup_cosine(step: int, warmup: int, total: int, final: float = 0.05) -> float:

@@ -33,6 +33,16 @@ def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     return seeded_generator(seed, step, rank)
 
 
+def clip_generators(accelerator: Accelerator, config: Any, step: int, part: int) -> list[torch.Generator]:
+    """One generator for each clip of a batch, by the clip's number among all of an update.
+
+    ``part`` counts the batches that a process accumulates. The clips of an update are the same however many processes
+    share it, in batches of whatever size.
+    """
+    first = (part * accelerator.num_processes + accelerator.process_index) * config.batch_size
+    return [step_generator(config.seed, step, first + clip) for clip in range(config.batch_size)]
+
+
 class Learner(torch.nn.Module):
     """A transformer as what learns.
 

@@ -117,10 +117,8 @@ def test_a_state_of_another_run_is_refused_with_the_difference_and_nothing_is_ch
 def test_a_model_that_changed_under_the_same_configuration_is_named_too(tmp_path):
     run = Run(tmp_path)
     run.state.save(3)
-    run.model[0].bias.requires_grad_(True)
-    run.trained.append(run.model[0].bias)
-    run.state.average.shadow_params.append(run.model[0].bias.detach())
-    with pytest.raises(ValueError, match=r"model/model/0.bias was None, is \(3,\)"):
+    run.state.learned["model"]["0.weight"] = run.model[0].bias
+    with pytest.raises(ValueError, match=r"model/model/0.weight was \(3, 4\), is \(3,\)"):
         run.state.load()
 
 

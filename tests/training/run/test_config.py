@@ -10,7 +10,7 @@ from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
 from training.precompute import PrecomputeConfig
 from training.run.config import config_lines, parse_config
-from training.run.grpo_config import GrpoConfig
+from training.settings.grpo import GrpoConfig
 from training.train_vae import VAEConfig
 
 

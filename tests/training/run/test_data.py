@@ -32,7 +32,8 @@ def pool(rows):
 
 
 def draw(pool, count, seed, step=0, rank=0):
-    return pool.draw(count, step_generator(seed, step, rank), shape_generator(seed, step))
+    generators = [step_generator(seed, step, rank * count + clip) for clip in range(count)]
+    return pool.draw(generators, shape_generator(seed, step))
 
 
 def test_a_batch_depends_on_seed_step_and_rank_alone(pool, rows):
@@ -121,7 +122,7 @@ from training.run.runtime import step_generator
 
 pool = LatentPool(load_latents([sys.argv[1]]), 4)
 for step in range(40):
-    pool.draw(4, step_generator(0, step, 0), shape_generator(0, step))
+    pool.draw([step_generator(0, step, clip) for clip in range(4)], shape_generator(0, step))
 print(psutil.Process().memory_info().rss)
 """
 

@@ -15,6 +15,7 @@ from training.run import runtime
 from training.run.runtime import (
     RunLog,
     averaged,
+    clip_generators,
     contact_sheet,
     exported_step,
     mark_exported,
@@ -33,6 +34,21 @@ def test_generators_depend_on_seed_step_and_rank_alone():
     assert draw(1, 2, 3) == draw(1, 2, 3)
     keys = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 1), (0, 1, 1), (2, 0)]
     assert len({tuple(draw(*key)) for key in keys}) == len(keys)
+
+
+def test_the_clips_of_an_update_are_the_same_on_any_number_of_processes():
+    def clips(processes, parts, batch):
+        config = SimpleNamespace(seed=3, batch_size=batch)
+        drawn = [
+            clip_generators(SimpleNamespace(num_processes=processes, process_index=rank), config, 5, part)
+            for part in range(parts)
+            for rank in range(processes)
+        ]
+        return [float(torch.rand((), generator=generator)) for batch in drawn for generator in batch]
+
+    expected = [float(torch.rand((), generator=step_generator(3, 5, clip))) for clip in range(8)]
+    for split in ((1, 1, 8), (1, 8, 1), (2, 2, 2), (8, 1, 1), (4, 2, 1)):
+        assert clips(*split) == expected
 
 
 def test_log_drops_what_comes_after_the_resumed_step(tmp_path):

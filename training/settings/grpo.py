@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ardrag.flow import KERNELS
-from training.run.hub import HubConfig
+from training.settings.scale import ScaleConfig
 
 
 MODES = ("ode_sde", "crn", "sde")
@@ -13,7 +13,7 @@ MODES = ("ode_sde", "crn", "sde")
 
 
 @dataclass
-class GrpoConfig(HubConfig):
+class GrpoConfig(ScaleConfig):
     """Configuration of stage 3."""
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})

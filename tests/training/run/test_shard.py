@@ -1,0 +1,104 @@
+"""A split model is the same model: rollouts, gradients, updates, averages, states, on two (slow: four) processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.run import shard_process
+from tests.training.run.shard_process import STEPS, Training
+from training.run.shard import blocks_of, inner
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def launch(processes, kind, folder):
+    """Run `shard_process` on so many processes; returns what it found."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    arguments = [*command, shard_process.__file__, kind, str(folder)]
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(folder / f"{kind} on {processes}")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    shard_process.main("all", folder)
+    return folder, load_file(folder / "all on 1")
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("split")
+    return folder, launch(2, "all", folder)
+
+
+def require_same(one, other):
+    """Rollouts to the bit; all that is summed over processes to a millionth of the largest value of its kind."""
+    assert one.keys() == other.keys()
+    largest = {}
+    for name, value in one.items():
+        kind = name.split("/")[0]
+        largest[kind] = max(largest.get(kind, 0.0), value.abs().max().item())
+    for name, value in one.items():
+        kind = name.split("/")[0]
+        if kind == "rollout":
+            assert torch.equal(value, other[name]), name
+        elif kind == "half":
+            torch.testing.assert_close(other[name], value, rtol=1e-2, atol=0)
+        else:
+            assert (other[name] - value).abs().max().item() <= 1e-6 * largest[kind], name
+
+
+def test_two_processes_are_as_one(alone, split):
+    require_same(alone[1], split[1])
+
+
+def test_a_state_of_two_processes_goes_on_alone(split):
+    folder, found = split
+    training = Training(folder)
+    assert training.state.load() == STEPS
+    assert training.train(STEPS, STEPS + 1) == pytest.approx(found["losses"].tolist(), rel=1e-6)
+    parts = sorted(path.name for path in (folder / "state" / f"{STEPS:06d}").iterdir())
+    assert parts == [*(f"shard-0000{part}-model-00001-of-00001.safetensors" for part in (1, 2)), "state.json"]
+
+
+@pytest.mark.slow
+def test_a_state_goes_on_on_any_number_of_processes(alone, tmp_path):
+    four = launch(4, "all", tmp_path / "four")
+    require_same(alone[1], four)
+    for folder, processes in ((tmp_path / "four", 2), (tmp_path / "four", 1), (alone[0], 4), (alone[0], 2)):
+        if processes == 1:
+            shard_process.main("resume", folder)
+            found = load_file(folder / "resume on 1")
+        else:
+            found = launch(processes, "resume", folder)
+        torch.testing.assert_close(found["losses"], four["losses"], rtol=1e-6, atol=0)
+
+
+def test_accumulating_is_a_larger_batch(tmp_path):
+    training = Training(tmp_path)
+    (many, one), (few, other) = training.gradients(1), (training.optimizer.zero_grad(), training.gradients(4))[1]
+    assert one == pytest.approx(other, rel=1e-6)
+    for name, value in many.items():
+        torch.testing.assert_close(few[name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_blocks_are_what_holds_most(make_transformer):
+    transformer = make_transformer()
+    assert blocks_of(transformer) == list(transformer.blocks)
+    assert blocks_of(torch.nn.Linear(2, 2)) == []
+
+
+def test_inner_product():
+    one, other = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    expected = (one * other).sum().item()
+    assert inner(zip(one, other, strict=True)) == pytest.approx(expected, rel=1e-5) and inner([]) == 0
