@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
 from training.run.hub import push_run, start_on_hub
+from training.run.metrics import Meter, term_gradients
 from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
     Learner,
@@ -47,6 +49,7 @@ from training.run.runtime import (
     exported_step,
     mark_exported,
     require_finite,
+    run_stage,
     save_trained,
     start_log,
     step_generator,
@@ -196,8 +199,13 @@ def regression_loss(model: Any, cast: Cast, scene: Scene) -> tuple[Tensor, dict[
     return loss, {"ode/regression": loss.item()}
 
 
-def student_loss(model: Any, cast: Cast, scene: Scene, config: DistillConfig) -> tuple[Tensor, dict[str, float]]:
-    """DMD, adversarial and (optional) data loss of the student's exit steps; the critic gets no gradient."""
+def student_loss(
+    model: Any, cast: Cast, scene: Scene, config: DistillConfig, measured: bool = False
+) -> tuple[Tensor, dict[str, float]]:
+    """DMD, adversarial and (optional) data loss of the student's exit steps; the critic gets no gradient.
+
+    ``measured``: also how each of them pulls at the clips (see `term_gradients`).
+    """
     draws, truth = scene.draws, scene.batch.latents
     clean = replay(model, cast.student.transformer, scene.rollout, scene.conditions)
     sigmas = dmd.clip_sigmas(draws.score_levels, clean.shape[2], scene.rollout.first_given)
@@ -218,8 +226,12 @@ def student_loss(model: Any, cast: Cast, scene: Scene, config: DistillConfig) ->
     matching, metrics = dmd.dmd_loss(clean, dmd.dmd_gradient(clean.detach(), real, fake, learned), learned)
     adversarial, more = gan.generator_loss(logits)
     distance = dmd.mean_square(clean - truth, learned)
-    loss = config.dmd_weight * matching + config.gan_weight * adversarial + config.data_weight * distance
-    return loss, {**metrics, **more, "data/distance": distance.item()}
+    weights = {"dmd": config.dmd_weight, "gan": config.gan_weight, "data": config.data_weight}
+    terms = dict(zip(weights, (matching, adversarial, distance), strict=True))
+    weighted = {name: weight * terms[name] for name, weight in weights.items() if weight}
+    pulls = term_gradients(weighted, clean) if measured else {}
+    loss = sum(weighted.values(), torch.zeros_like(matching))
+    return loss, {**metrics, **more, **pulls, "data/distance": distance.item()}
 
 
 def critic_loss(model: Any, scene: Scene, config: DistillConfig) -> tuple[Tensor, dict[str, float]]:
@@ -278,6 +290,8 @@ def main(config: DistillConfig) -> None:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         step_scheduler_with_optimizer=False,
         mixed_precision=config.mixed_precision,
+        log_with=config.report_to or None,
+        project_dir=config.output_dir,
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)
@@ -312,13 +326,16 @@ def main(config: DistillConfig) -> None:
     student_optimizer, critic_optimizer, *schedules = accelerator.prepare(
         student_optimizer, critic_optimizer, *schedules
     )
+    patch = math.prod(cast.student.transformer.config.patch_size)
     first = state.load()
     log = start_log(accelerator, config, first)
-    started = time.monotonic()
+    meter, started = Meter(accelerator), time.monotonic()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="distill", mininterval=30):
         exit_step, ode = draw_exit_step(config, step), step < config.ode_steps
         learns = ode or step % config.critic_updates == 0
         metrics: dict[str, float] = {"rollout/exit_step": exit_step}
+        logged = learns and step // config.critic_updates % config.log_every == 0
+        meter.begin("regression" if ode else "both" if learns else "critic")
         for part in range(config.gradient_accumulation_steps):
             generators = clip_generators(accelerator, config, step, part)
             batch = pool.draw(generators, shape_generator(config.seed, step, part))
@@ -331,7 +348,9 @@ def main(config: DistillConfig) -> None:
                     for parameter in critical:
                         parameter.requires_grad_(False)
                     loss, found = (
-                        regression_loss(student, cast, scene) if ode else student_loss(student, cast, scene, config)
+                        regression_loss(student, cast, scene)
+                        if ode
+                        else student_loss(student, cast, scene, config, logged)
                     )
                     metrics |= found | update(accelerator, loss, trained, student_optimizer, config, step, "student")
                     for parameter in critical:
@@ -339,12 +358,14 @@ def main(config: DistillConfig) -> None:
                 if not ode:
                     loss, found = critic_loss(critic, scene, config)
                     metrics |= found | update(accelerator, loss, critical, critic_optimizer, config, step, "critic")
+            meter.add(batch.latents, patch)
         for schedule in schedules:
             schedule.step()
         if learns:
             ema.step(trained)
-        if learns and step // config.critic_updates % config.log_every == 0 and accelerator.is_main_process:
-            log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
+        meter.end()
+        if logged and accelerator.is_main_process:
+            log.write(step, **metrics, **meter.read(), **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             state.save(step + 1)
             if step + 1 < config.steps:
@@ -357,4 +378,4 @@ def main(config: DistillConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_config(DistillConfig))
+    run_stage(main, parse_config(DistillConfig))

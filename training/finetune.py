@@ -11,6 +11,7 @@ block-causal attention, one noise level per latent and clean history, which is w
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
 from training.run.hub import push_run, start_on_hub
+from training.run.metrics import Meter
 from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
     RunLog,
@@ -46,6 +48,7 @@ from training.run.runtime import (
     exported_step,
     mark_exported,
     require_finite,
+    run_stage,
     save_trained,
     start_log,
 )
@@ -249,6 +252,8 @@ def main(config: FinetuneConfig) -> None:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         step_scheduler_with_optimizer=False,
         mixed_precision=config.mixed_precision,
+        log_with=config.report_to or None,
+        project_dir=config.output_dir,
         # CLIP's last layer is trained by nothing: its tokens are taken before it.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -270,10 +275,12 @@ def main(config: FinetuneConfig) -> None:
     state = RunState(accelerator, config, {"model": model}, {"model": optimizer}, ema, [schedule])
     prepared = model if config.shard else accelerator.prepare(model)
     optimizer, schedule = accelerator.prepare(optimizer, schedule)
+    patch = math.prod(pipeline.transformer.config.patch_size)
     first = state.load()
     log = start_log(accelerator, config, first)
-    started = time.monotonic()
+    meter, started = Meter(accelerator), time.monotonic()
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="finetune", mininterval=30):
+        meter.begin("update")
         for part in range(config.gradient_accumulation_steps):
             generators = clip_generators(accelerator, config, step, part)
             batch = pool.draw(generators, shape_generator(config.seed, step, part))
@@ -288,10 +295,12 @@ def main(config: FinetuneConfig) -> None:
                     metrics["grad/norm"] = clip_gradients(accelerator, trained, config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
+            meter.add(batch.latents, patch)
         schedule.step()
         ema.step(trained)
+        meter.end()
         if step % config.log_every == 0 and accelerator.is_main_process:
-            log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
+            log.write(step, **metrics, **meter.read(), **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             state.save(step + 1)
             if step + 1 < config.steps:
@@ -304,4 +313,4 @@ def main(config: FinetuneConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_config(FinetuneConfig))
+    run_stage(main, parse_config(FinetuneConfig))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import shape_generator
 from training.run.hub import push_run, start_on_hub
+from training.run.metrics import Meter, term_gradients
 from training.run.runtime import (
     Learner,
     RunLog,
@@ -54,6 +56,7 @@ from training.run.runtime import (
     exported_step,
     mark_exported,
     require_finite,
+    run_stage,
     save_trained,
     start_log,
     step_generator,
@@ -231,6 +234,9 @@ def update(
                     outside = gaussian_divergence(mean, before[i], std, ~group.region).sum() / (std > 0).sum()
                     loss = loss + config.beta_elsewhere * outside
                     metrics["policy/kl_elsewhere"] = outside.item()
+                if before and step % config.log_every == 0:
+                    policy_term, _ = policy_loss(log_prob, old[i], advantages, mask & (std > 0), config.clip)
+                    metrics |= term_gradients({"policy": policy_term, "kl": loss - policy_term}, mean)
                 require_finite(loss, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
@@ -263,7 +269,10 @@ def main(config: GrpoConfig) -> None:
     """Train, validate, save; running the same command again resumes where the last state was saved."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     accelerator = Accelerator(
-        gradient_accumulation_steps=config.gradient_accumulation_steps, mixed_precision=config.mixed_precision
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        mixed_precision=config.mixed_precision,
+        log_with=config.report_to or None,
+        project_dir=config.output_dir,
     )
     set_seed(config.seed)
     folder = Path(config.output_dir)
@@ -288,6 +297,7 @@ def main(config: GrpoConfig) -> None:
     policy = Learner(pipeline.transformer)
     policy = policy if config.shard else accelerator.prepare(policy)
     optimizer = accelerator.prepare(adamw)
+    patch = math.prod(pipeline.transformer.config.patch_size)
     first = state.load()
     log = start_log(accelerator, config, first)
     if not first and config.validate:
@@ -295,17 +305,21 @@ def main(config: GrpoConfig) -> None:
             if accelerator.is_main_process:
                 error = validation_sheet(pipeline, folder / "sheets" / f"{0:06d}.png", config.num_latents)
                 log.write(-1, **{"validation/path_error_px": error})  # before the first step
-    started = time.monotonic()
+    meter, started = Meter(accelerator), time.monotonic()
     parts = config.gradient_accumulation_steps
     for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="grpo", mininterval=30):
+        meter.begin("update")
         numbers = [part * accelerator.num_processes + accelerator.process_index for part in range(parts)]
         with gathered(pipeline.transformer), accelerator.autocast(), rollout_precision(pipeline.transformer):
             groups, metrics = gather(pipeline, draw, judges, config, [(config.seed, step, one) for one in numbers])
         learnt, old = update(accelerator, policy, optimizer, pipeline, reference, groups, trained, config, step)
         metrics |= learnt
         ema.step(trained)
+        for group, _, _ in groups:
+            meter.add(group.rollout.latents, patch)
+        meter.end()
         if step % config.log_every == 0 and accelerator.is_main_process:
-            log.write(step, **metrics, **{"time/hours": (time.monotonic() - started) / 3600})
+            log.write(step, **metrics, **meter.read(), **{"time/hours": (time.monotonic() - started) / 3600})
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             state.save(step + 1)
             ratios = log_ratios(accelerator, pipeline, groups, old, config)
@@ -321,4 +335,4 @@ def main(config: GrpoConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_config(GrpoConfig))
+    run_stage(main, parse_config(GrpoConfig))

@@ -43,6 +43,10 @@ def weights_of(config, file="pipeline/transformer/diffusion_pytorch_model.safete
     return load_file(Path(config.output_dir) / file)
 
 
+def timeless(row):
+    return {name: value for name, value in row.items() if not name.startswith("time/")}
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -147,7 +151,7 @@ def test_interrupted_and_resumed_is_the_same_run(configure, run_inputs, monkeypa
     rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
     assert [row["step"] for row in rows[1]] == [0, 2]
     for one, other in zip(*rows, strict=True):
-        assert {**one, "time/hours": 0} == {**other, "time/hours": 0}
+        assert timeless(one) == timeless(other)
 
 
 @pytest.mark.slow

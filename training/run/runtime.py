@@ -6,9 +6,11 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,7 @@ class RunLog:
 
     def __init__(self, folder: Path, first_step: int = 0, writes: bool = True) -> None:
         self.path = folder / "log.jsonl"
+        self.report: Callable[[dict[str, float], int], None] = lambda row, step: None
         if not writes:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,7 @@ class RunLog:
         row = {"step": step, **{name: round(float(value), 6) for name, value in metrics.items()}}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        self.report(row, step)
         logger.info("step %d  %s", step, "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step"))
 
     def plot(self) -> Path:
@@ -128,6 +132,9 @@ def start_log(accelerator: Accelerator, config: Any, first_step: int) -> RunLog:
     log = RunLog(folder, first_step, writes)
     if writes:
         (folder / "config.yaml").write_text(config_lines(config))
+    if accelerator.log_with:
+        accelerator.init_trackers("ardrag", {name: str(value) for name, value in asdict(config).items()})
+        log.report = accelerator.log
     return log
 
 
@@ -205,6 +212,35 @@ def save_trained(pipeline: Any, folder: Path, lora: bool) -> None:
             save_lora(pipeline, target)
         else:
             pipeline.save_pretrained(target)
+
+
+def run_stage(stage: Callable[[Any], None], config: Any) -> None:
+    """Call the ``main`` of a stage; where its other processes die, or it is told to stop, it ends with one clear line.
+
+    Raises:
+        SystemExit: then, with the line.
+    """
+    line = f"{config.output_dir}: the run has stopped (%s); its last whole state is intact, the same command goes on"
+
+    def stop(*_: Any) -> None:
+        raise SystemExit(line % "it was told to, or another of its processes has ended")
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        stage(config)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
+        raise SystemExit(line % "another of its processes has ended") from None
+
+
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "NCCL communicator was aborted",
+    "remote process exited",
+)
+"""How torch says that a process does not answer any more."""
 
 
 def require_finite(loss: torch.Tensor, step: int) -> None:
