@@ -33,7 +33,8 @@ from ardrag.guidance import Guidance, extrapolate, without
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.losses.consistency import Velocity, consistency_loss, draw_levels, solver_schedule
-from training.rollouts.conditions import BlankMotion, clip_conditions
+from training.memory import require_room
+from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
@@ -88,7 +89,7 @@ def assemble(config: ConsistencyConfig, device: torch.device) -> Cast:
         student.transformer.enable_gradient_checkpointing()
     student.transformer.requires_grad_(True)
     null_text = encode_text(student.tokenizer, student.text_encoder, [""])
-    return Cast(student, average, teacher, null_text, BlankMotion(student.vae))
+    return Cast(student, average, teacher, null_text, BlankMotion(student))
 
 
 def split(cast: Cast, accelerator: Accelerator, half: bool) -> nn.Module:
@@ -194,7 +195,9 @@ def main(config: ConsistencyConfig) -> None:
     start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data), config.num_latents)
     cast = assemble(config, accelerator.device)
+    halve_encoders(cast.student, config.mixed_precision)
     require_fit(pool, cast.student)
+    require_room("consistency", config, cast.student, pool.buckets[0], accelerator)
     twin = split(cast, accelerator, config.mixed_precision == "bf16") if config.shard else None
     student = Learner(cast.student.transformer)
     trained = list(student.parameters())

@@ -34,8 +34,10 @@ from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.losses import dmd, gan
-from training.rollouts.conditions import BlankMotion, clip_conditions
+from training.memory import require_room
+from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
+from training.run import tiny
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
@@ -127,7 +129,9 @@ def assemble(config: DistillConfig, device: torch.device) -> Cast:
     )
     student = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler)
     student.transformer.register_to_config(chunk_frames=config.chunk_frames)
-    teacher = ARDragPipeline.from_pretrained(config.teacher)
+    encoders = {"text_encoder": student.text_encoder, "image_encoder": student.image_encoder}
+    # Large encoders are public ones, the same in all models: one copy does for both.
+    teacher = ARDragPipeline.from_pretrained(config.teacher, **({} if tiny.began_here(student) else encoders))
     if config.gradient_checkpointing:
         student.transformer.enable_gradient_checkpointing()
     for pipeline in (student, teacher):
@@ -300,7 +304,10 @@ def main(config: DistillConfig) -> None:
     for length in {latents for latents, _, _ in pool.shapes}:
         chunk_edges(length, config.chunk_frames, config.first_frame == "encode")
     cast = assemble(config, accelerator.device)
+    for pipeline in (cast.student, cast.teacher):
+        halve_encoders(pipeline, config.mixed_precision)
     require_fit(pool, cast.student)
+    require_room("distill", config, cast.student, pool.buckets[0], accelerator)
     twin = split(cast, accelerator, config.mixed_precision == "bf16") if config.shard else None
     student, critic = Learner(cast.student.transformer), cast.critic
     student_optimizer, critic_optimizer = (

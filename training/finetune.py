@@ -32,7 +32,8 @@ from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.losses.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
-from training.rollouts.conditions import BlankMotion, clip_conditions
+from training.memory import require_room
+from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
 from training.rollouts.self_rollout import self_rollout
 from training.run import tiny
 from training.run.checkpoint import RunState
@@ -265,7 +266,9 @@ def main(config: FinetuneConfig) -> None:
     require_fit(pool, pipeline)
     blanks = BlankMotion(pipeline)
     pipeline.to(accelerator.device)
+    require_room("finetune", config, pipeline, pool.buckets[0], accelerator)
     model = prepare_model(pipeline, config)
+    halve_encoders(pipeline, "no" if config.train_encoders else config.mixed_precision)
     twin = shard(pipeline.transformer, accelerator, config.mixed_precision == "bf16") if config.shard else None
     rates = config.muon_lr, config.adamw_lr, config.betas, config.weight_decay
     optimizer = build_optimizer(config.optimizer, model.named_parameters(), *rates)

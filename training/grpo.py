@@ -39,10 +39,12 @@ from training.losses.policy import (
     policy_loss,
     transition_moments,
 )
-from training.rl_page import draw_page, save_ratios
+from training.memory import require_room
+from training.rollouts.conditions import halve_encoders
 from training.rollouts.group_rollout import Collected, collect
 from training.rollouts.prompts import DrawPrompt, load_prompts
 from training.rollouts.reward_runner import build_rewards, score_all
+from training.rollouts.rl_page import draw_page, save_ratios
 from training.rollouts.self_rollout import replay_velocity
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
@@ -278,6 +280,8 @@ def main(config: GrpoConfig) -> None:
     folder = Path(config.output_dir)
     start_on_hub(config, accelerator, folder)
     pipeline = ARDragPipeline.from_pretrained(config.init_from).to(accelerator.device)
+    require_room("grpo", config, pipeline, pipeline.config.buckets[0], accelerator)
+    halve_encoders(pipeline, config.mixed_precision)
     reference = prepare_policy(pipeline, config)
     frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
     draw = load_prompts(config.prompts, frames, pipeline.config.buckets)

@@ -1,26 +1,33 @@
-"""How much memory stages 2 and 3 need on each GPU, from the shapes of a model alone (nothing is allocated).
+"""How much memory a stage needs on each GPU, from the shapes of a model alone (nothing is allocated).
 
     python -m training.memory                                  # stage 2 of the 1.3B model, 21 latents of 480x368
     python -m training.memory --stage grpo --lora_rank 64 --batch_size 4
+    python -m training.memory --preset training/configs/finetune_1_3b.yaml --gpus 1 8 16
     python -m training.memory --transformer FOLDER --height 128 --width 128 --num_latents 9
 
-Bytes per parameter in mixed precision: a trained model has a float32 master copy (4), momentum and square of AdamW
-(8; 4 for matrices under Muon), a bfloat16 copy and its gradient (2 + 2); a frozen one 2; the average 4. Trained parts,
-their optimizers and the average are sharded over the GPUs, the frozen teacher too. Activations are those of one clip
-with every block recomputed: the input of each block, and once the inside of one block. Stage 3 trains with AdamW (all
-weights) or a LoRA adapter beside frozen weights, which are then the reference as well; its batch is the group of one
-prompt. VAE, encoders and reward models are not counted: they are small, or can be run before or elsewhere.
+Bytes per parameter in mixed precision: what learns has a float32 master copy and a float32 gradient (4 + 4), momentum
+and square of AdamW (8; 4 for matrices under Muon); a frozen model 4, the average 4. On several GPUs all of them are
+sharded (`training.run.shard`), and a rollout gathers one model in bfloat16 (2); alone, autocast keeps such a copy of
+all that learns. Activations are those of one batch with every block recomputed: the input of each block, and once the
+inside of one; a causal pass over clean history holds the clip twice. Stage 3 trains with AdamW (all weights) or a LoRA
+adapter beside frozen weights, which are then the reference as well; its batch is the group of one prompt. Text and
+image encoders are frozen copies in bfloat16 on every GPU; VAE and reward models are not counted.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from accelerate import Accelerator
 
 from ardrag.transformer import CausalWanTransformer
+from pipelines import ARDragPipeline
 from training.losses.gan import Critic, head_layers
 from training.run.config import parse_config
 from training.run.optim import split_parameters
@@ -40,9 +47,12 @@ WAN_1_3B: dict[str, Any] = {
     "image_context": "first",
 }
 """Wan2.1 1.3B with the image branch (1.56 billion parameters), in the layout of the public Fun-Control checkpoint."""
+WAN_ENCODERS = 5_680_910_336 + 630_766_080
+"""Parameters of the text encoder (UMT5-XXL) and the image encoder (CLIP ViT-H/14) that come with it."""
 INSIDE_A_BLOCK = 34
 """Numbers per token and channel that one block keeps for its backward pass, feed-forward included (ffn about 6 D)."""
 GIB = 2**30
+STAGES = ("finetune", "consistency", "distill", "grpo")
 
 
 @dataclass
@@ -50,20 +60,35 @@ class MemoryConfig:
     """What to plan for."""
 
     transformer: str = field(default="", metadata={"help": "Folder of a transformer; default: the 1.3B model."})
+    preset: str = field(default="", metadata={"help": "Preset whose stage, batch, length and optimizer to plan for."})
     height: int = field(default=480, metadata={"help": "Pixels."})
     width: int = field(default=368, metadata={"help": "Pixels."})
     num_latents: int = field(default=21, metadata={"help": "Latent frames per clip."})
-    stage: str = field(default="distill", metadata={"help": "distill (stage 2) or grpo (stage 3)."})
-    lora_rank: int = field(default=0, metadata={"help": "Stage 3: rank of the adapter; 0 trains all weights."})
+    stage: str = field(
+        default="distill", metadata={"help": "finetune (stage 1), consistency, distill (2) or grpo (3)."}
+    )
+    causal: bool = field(default=False, metadata={"help": "Stage 1: with clean history."})
+    lora_rank: int = field(default=0, metadata={"help": "Stages 1 and 3: rank of the adapter; 0 trains all weights."})
+    optimizer: str = field(default="muon", metadata={"help": "Stages 1 and 2: muon or adamw."})
     batch_size: int = field(default=1, metadata={"help": "Clips per GPU; in stage 3 the members of the group."})
     gpus: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "Numbers of GPUs to plan for."})
     gradient_checkpointing: bool = field(default=True, metadata={"help": "Recompute activations."})
 
     def __post_init__(self) -> None:
-        if self.stage not in ("distill", "grpo"):
-            raise ValueError(f"stage: {self.stage!r} is unknown; use distill or grpo")
-        if self.lora_rank and self.stage == "distill":
-            raise ValueError("lora_rank: planned for stage 3 only; add --stage grpo")
+        if self.stage not in STAGES:
+            raise ValueError(f"stage: {self.stage!r} is unknown; use {', '.join(STAGES[:-1])} or {STAGES[-1]}")
+        if self.lora_rank and self.stage in ("consistency", "distill"):
+            raise ValueError("lora_rank: planned for stages 1 and 3 only; add --stage grpo")
+
+
+def of_preset(config: MemoryConfig) -> MemoryConfig:
+    """``config`` with the settings of its preset, whose name begins with its stage's."""
+    values = yaml.safe_load(Path(config.preset).read_text())
+    stage = Path(config.preset).stem.partition("_")[0]
+    stage = {"causal": "finetune"}.get(stage, stage)
+    size = values.get("group_size", values.get("batch_size", 1))
+    names = ("num_latents", "causal", "lora_rank", "gradient_checkpointing", "optimizer")
+    return replace(config, stage=stage, batch_size=size, **{name: values[name] for name in names if name in values})
 
 
 def build_on_meta(config: MemoryConfig) -> CausalWanTransformer:
@@ -74,82 +99,157 @@ def build_on_meta(config: MemoryConfig) -> CausalWanTransformer:
     return model
 
 
-def trained_bytes(model: torch.nn.Module) -> int:
-    """Master copy, optimizer state, half-precision copy and gradient of a trained model."""
-    matrices, rest = (sum(p.numel() for p in part) for part in split_parameters(model.named_parameters()))
-    return matrices * (4 + 4 + 4) + rest * (4 + 8 + 4)
+def size_of(model: torch.nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in model.parameters())
 
 
-ADAMW = 4 + 8 + 2 + 2
+ADAMW = 4 + 4 + 8
 """Bytes of a parameter that AdamW trains."""
+
+
+def trained_bytes(model: torch.nn.Module, optimizer: str = "muon") -> int:
+    """Master copy, gradient and optimizer state of a trained model."""
+    matrices, rest = (sum(p.numel() for p in part) for part in split_parameters(model.named_parameters()))
+    return (matrices + rest) * ADAMW - (matrices * 4 if optimizer == "muon" else 0)
+
+
+def finetune_parts(model: CausalWanTransformer, config: MemoryConfig, gpus: int) -> dict[str, float]:
+    """Bytes of the models of stage 1."""
+    if config.lora_rank:
+        return adapter_parts(model, config, gpus)
+    return {
+        "model: weights, gradient, optimizer": trained_bytes(model, config.optimizer) / gpus,
+        "averaged model": 4 * size_of(model) / gpus,
+    }
+
+
+def consistency_parts(student: CausalWanTransformer, config: MemoryConfig, gpus: int) -> dict[str, float]:
+    """Bytes of the models of consistency distillation."""
+    return {
+        "student: weights, gradient, optimizer": ADAMW * size_of(student) / gpus,
+        "averaged student, which is the target": 4 * size_of(student) / gpus,
+        "teacher, frozen": 4 * size_of(student) / gpus,
+    }
 
 
 def distill_parts(student: CausalWanTransformer, config: MemoryConfig, gpus: int) -> dict[str, float]:
     """Bytes of the models of stage 2."""
     with torch.device("meta"):
-        critic = Critic(build_on_meta(config), head_layers(student.config.num_layers))
-    count = sum(p.numel() for p in student.parameters())
+        trunk = CausalWanTransformer.from_config(student.config)
+        critic = Critic(trunk, head_layers(student.config.num_layers))
     return {
-        "student: weights, gradient, optimizer": trained_bytes(student) / gpus,
-        "critic with heads: weights, gradient, optimizer": trained_bytes(critic) / gpus,
-        "teacher, frozen": 2 * count / gpus,
-        "averaged student": 4 * count / gpus,
+        "student: weights, gradient, optimizer": trained_bytes(student, config.optimizer) / gpus,
+        "critic with heads: weights, gradient, optimizer": trained_bytes(critic, config.optimizer) / gpus,
+        "teacher, frozen": 4 * size_of(student) / gpus,
+        "averaged student": 4 * size_of(student) / gpus,
     }
 
 
 def grpo_parts(policy: CausalWanTransformer, config: MemoryConfig, gpus: int) -> dict[str, float]:
     """Bytes of the models of stage 3."""
-    count = sum(p.numel() for p in policy.parameters())
-    if not config.lora_rank:
-        return {
-            "policy: weights, gradient, optimizer": ADAMW * count / gpus,
-            "reference, frozen": 2 * count / gpus,
-            "averaged policy": 4 * count / gpus,
-        }
-    add_lora(policy, config.lora_rank, alpha=config.lora_rank)
-    adapter = sum(p.numel() for p in policy.parameters()) - count
+    if config.lora_rank:
+        return adapter_parts(policy, config, gpus)
     return {
-        "policy without adapter, frozen (and reference)": 2 * count / gpus,
-        "adapter: weights, gradient, optimizer, average": (ADAMW + 4) * adapter,
+        "policy: weights, gradient, optimizer": ADAMW * size_of(policy) / gpus,
+        "reference, frozen": 4 * size_of(policy) / gpus,
+        "averaged policy": 4 * size_of(policy) / gpus,
     }
 
 
-def plan(config: MemoryConfig, gpus: int) -> dict[str, float]:
-    """GiB on each of ``gpus`` GPUs, part by part, and their sum."""
-    student = build_on_meta(config)
-    settings = student.config
-    count = sum(p.numel() for p in student.parameters())
+def adapter_parts(model: CausalWanTransformer, config: MemoryConfig, gpus: int) -> dict[str, float]:
+    """Bytes of a model and its adapter; without it the model is the reference too."""
+    count = size_of(model)
+    add_lora(model, config.lora_rank, alpha=config.lora_rank)
+    return {
+        "model without adapter, frozen (and reference)": 4 * count / gpus,
+        "adapter: weights, gradient, optimizer, average": (ADAMW + 4) * (size_of(model) - count) / gpus,
+    }
+
+
+PARTS = {"finetune": finetune_parts, "consistency": consistency_parts, "distill": distill_parts, "grpo": grpo_parts}
+
+
+def plan(
+    config: MemoryConfig, gpus: int, model: CausalWanTransformer | None = None, encoders: int = 0
+) -> dict[str, float]:
+    """GiB on each of ``gpus`` GPUs, part by part, and their sum; ``encoders`` counts their parameters."""
+    model = build_on_meta(config) if model is None else model
+    settings, count = model.config, size_of(model)
     width = settings.num_attention_heads * settings.attention_head_dim
     # 8 pixels are one latent in height and width, a patch of latents is one token.
     tokens = math.prod(
         side // (8 * patch) for side, patch in zip((config.height, config.width), settings.patch_size[1:], strict=True)
     )
     clip = config.batch_size * tokens * config.num_latents * width * 2
+    packed = 2 if config.stage == "consistency" or config.causal else 1
     inside = INSIDE_A_BLOCK * clip
     activations = (
         settings.num_layers * clip + inside if config.gradient_checkpointing else settings.num_layers * inside
     )
+    rolls_out = config.stage in ("distill", "grpo")
     cache = settings.window_frames + settings.chunk_frames
-    parts_of = distill_parts if config.stage == "distill" else grpo_parts
+    learning = 0 if config.lora_rank else 2 if config.stage == "distill" else 1
+    history = 2 * settings.num_layers * clip if rolls_out else 0
     parts = {
-        **parts_of(student, config, gpus),
-        "activations of the replay": activations,
-        "history of the clip (keys, values)": 2 * settings.num_layers * clip,
-        "ring cache of the rollout": 2 * settings.num_layers * clip * cache / config.num_latents,
-        "one gathered model": 2 * count if gpus > 1 else 0,
+        **PARTS[config.stage](model, config, gpus),
+        "activations of the pass": packed * activations,
+        "history of the clip (keys, values)": history,
+        "ring cache of the rollout": history * cache / config.num_latents,
+        "copies in half precision": 2 * count * (learning if gpus == 1 else 1),
+        "encoders, frozen": 2 * encoders,
     }
     found = {name: size / GIB for name, size in parts.items()}
     return {**found, "sum": sum(found.values())}
 
 
+def require_memory(config: MemoryConfig, model: CausalWanTransformer, encoders: int, gpus: int, gib: float) -> None:
+    """Refuse a run that cannot fit into ``gib`` on each of ``gpus`` GPUs.
+
+    Raises:
+        ValueError: with what is needed, and the remedies.
+    """
+    with torch.device("meta"):
+        bare = CausalWanTransformer.from_config(model.config)
+    need = plan(config, gpus, bare, encoders)["sum"]
+    if need > gib:
+        raise ValueError(
+            f"batch_size: {config.stage} needs about {need:.0f} GiB on each of {gpus} GPU(s), which have {gib:.0f}; "
+            "use more processes with --shard true, smaller batches with more gradient_accumulation_steps, fewer "
+            "num_latents, gradient_checkpointing, or lora_rank where the stage has it"
+        )
+
+
+def require_room(
+    stage: str, settings: Any, pipeline: ARDragPipeline, size: Sequence[int], accelerator: Accelerator
+) -> None:
+    """Refuse a run that its GPUs cannot hold, before it starts; ``size`` (height, width) is that of its pictures.
+
+    Raises:
+        ValueError: see `require_memory`.
+    """
+    if accelerator.device.type != "cuda":
+        return
+    options = vars(settings)
+    names = ("num_latents", "causal", "lora_rank", "gradient_checkpointing", "optimizer")
+    known = {name: options[name] for name in names if name in options}
+    batch = options.get("group_size", options.get("batch_size"))
+    config = MemoryConfig(stage=stage, height=size[0], width=size[1], batch_size=int(batch or 1), **known)
+    parts = [part for part in (pipeline.text_encoder, pipeline.image_encoder) if part is not None]
+    gib = torch.cuda.get_device_properties(accelerator.device).total_memory / GIB
+    gpus = accelerator.num_processes if settings.shard else 1
+    require_memory(config, pipeline.transformer, sum(map(size_of, parts)), gpus, gib)
+
+
 def main(config: MemoryConfig) -> None:
     """Print the plan as a Markdown table."""
-    plans = [plan(config, gpus) for gpus in config.gpus]
-    count = sum(p.numel() for p in build_on_meta(config).parameters())
+    config = of_preset(config) if config.preset else config
+    encoders = 0 if config.transformer else WAN_ENCODERS
+    plans = [plan(config, gpus, encoders=encoders) for gpus in config.gpus]
     name = config.transformer or "1.3B"
     size = f"{config.num_latents} latents of {config.height}x{config.width}, {config.batch_size} clips a GPU"
     way = f"LoRA of rank {config.lora_rank}" if config.lora_rank else "all weights"
-    print(f"{config.stage}, {name}: {count / 1e6:.1f} M parameters, {way}, {size}, GiB\n")
+    print(f"{config.stage}, {name}: {size_of(build_on_meta(config)) / 1e6:.1f} M parameters, {way}, {size}, GiB\n")
     print(f"| part | {' | '.join(f'{gpus} GPU' for gpus in config.gpus)} |")
     print("|---" * (1 + len(plans)) + "|")
     for part in plans[0]:

@@ -26,13 +26,21 @@ def clip_conditions(
         image_noise: noise in the place of the image beyond latent 0, like ``motion``.
         captions: one for each clip, empty where text was dropped.
     """
+    encoder = next(pipeline.image_encoder.parameters())  # frozen ones may be in half precision
     pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
     return Conditions(
         motion=motion,
         image=image_slot(batch.latents[:, :, :1], image_noise),
-        text=encode_text(pipeline.tokenizer, pipeline.text_encoder, captions),
-        image_tokens=encode_image_tokens(pipeline.image_encoder, pictures.to(batch.latents)),
+        text=encode_text(pipeline.tokenizer, pipeline.text_encoder, captions).to(batch.latents),
+        image_tokens=encode_image_tokens(pipeline.image_encoder, pictures.to(encoder)).to(batch.latents),
     )
+
+
+def halve_encoders(pipeline: ARDragPipeline, mixed_precision: str) -> None:
+    """Hold frozen encoders that are not ours in bfloat16 where all else is: UMT5-XXL takes 21 GiB otherwise."""
+    for part in (pipeline.text_encoder, pipeline.image_encoder):
+        if mixed_precision == "bf16" and part is not None and not tiny.began_here(pipeline):
+            part.to(torch.bfloat16)
 
 
 @torch.no_grad()

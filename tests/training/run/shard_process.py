@@ -101,9 +101,11 @@ def results(folder):
     training.optimizer.zero_grad()
     training.train(0, STEPS)
     training.state.save(STEPS)
-    found |= {f"weight/{name}": whole(p.detach()) for name, p in zip(training.names(), training.trained, strict=True)}
+    found |= {
+        f"weight/{name}": whole(p.detach()).clone() for name, p in zip(training.names(), training.trained, strict=True)
+    }
     shadows = dict(zip(training.names(), training.average.shadow_params, strict=True))
-    found |= {f"average/{name}": whole(value) for name, value in shadows.items()}
+    found |= {f"average/{name}": whole(value).clone() for name, value in shadows.items()}
     if training.twin is not None:
         exported = whole_model(training.transformer, training.twin, shadows, training.accelerator.is_main_process)
         if training.accelerator.is_main_process:

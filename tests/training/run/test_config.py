@@ -10,6 +10,7 @@ from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
 from training.precompute import PrecomputeConfig
 from training.run.config import config_lines, parse_config
+from training.settings.consistency import ConsistencyConfig
 from training.settings.grpo import GrpoConfig
 from training.train_vae import VAEConfig
 
@@ -19,12 +20,14 @@ STAGES = {
     "vae": VAEConfig,
     "finetune": FinetuneConfig,
     "causal": FinetuneConfig,
+    "consistency": ConsistencyConfig,
     "distill": DistillConfig,
     "grpo": GrpoConfig,
 }
 REQUIRED = {
     FinetuneConfig: ["--vae", "v", "--data", "d"],
     DistillConfig: ["--init_from", "s", "--teacher", "t"],
+    ConsistencyConfig: ["--init_from", "s"],
     GrpoConfig: ["--init_from", "s"],
 }
 
@@ -102,6 +105,8 @@ def test_there_are_presets():
     [
         (FinetuneConfig, {}, "vae or init_from: give the VAE of a new model"),
         (FinetuneConfig, {"vae": "v", "push_to_hub": True}, "hub_model_id: --push_to_hub needs the repository"),
+        (FinetuneConfig, {"vae": "v", "shard": True}, "optimizer: muon needs whole matrices"),
+        (FinetuneConfig, {"vae": "v", "optimizer": "sgd"}, "optimizer: 'sgd' is unknown; use muon or adamw"),
         (FinetuneConfig, {"vae": "v", "num_latents": 1}, "num_latents: 1 is too short to move"),
         (VAEConfig, {"clip_frames": 6}, "clip_frames and pool_frames: both must be 4k"),
         (VAEConfig, {"clip_frames": 21}, "clip_frames the smaller of the two"),

@@ -131,9 +131,9 @@ def test_only_the_process_that_writes_touches_log_and_configuration(tmp_path):
         output_dir: str
 
     RunLog(tmp_path).write(5, loss=1.0)
-    start_log(SimpleNamespace(is_main_process=False), Config(str(tmp_path)), 0)
+    start_log(SimpleNamespace(is_main_process=False, log_with=[]), Config(str(tmp_path)), 0)
     assert [row["step"] for row in RunLog(tmp_path, 9).rows()] == [5] and not (tmp_path / "config.yaml").exists()
-    start_log(SimpleNamespace(is_main_process=True), Config(str(tmp_path)), 0)
+    start_log(SimpleNamespace(is_main_process=True, log_with=[]), Config(str(tmp_path)), 0)
     assert RunLog(tmp_path, 9).rows() == [] and (tmp_path / "config.yaml").read_text() == f"output_dir: {tmp_path}\n"
 
 

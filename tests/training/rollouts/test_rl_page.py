@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from training import rl_page
-from training.rl_page import draw_page, main, prompts_over_training, save_ratios
+from training.rollouts import rl_page
+from training.rollouts.rl_page import draw_page, main, prompts_over_training, save_ratios
 from training.run.config import config_lines
 from training.run.runtime import RunLog
 from training.settings.grpo import GrpoConfig
@@ -51,5 +51,5 @@ def test_a_run_that_has_just_begun(tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(ValueError, match="usage: python -m training.rl_page RUN_FOLDER"):
+    with pytest.raises(ValueError, match="usage: python -m training.rollouts.rl_page RUN_FOLDER"):
         main([str(tmp_path)])

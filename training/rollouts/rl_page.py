@@ -2,7 +2,7 @@
 
 `draw_page` reads what the run left in its folder (log, ratios, sheets), so it can be drawn again at any time:
 
-    python -m training.rl_page runs/grpo
+    python -m training.rollouts.rl_page runs/grpo
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     if len(given) != 1 or not (Path(given[0]) / "config.yaml").is_file():
-        raise ValueError("usage: python -m training.rl_page RUN_FOLDER (of training.grpo)")
+        raise ValueError("usage: python -m training.rollouts.rl_page RUN_FOLDER (of training.grpo)")
     folder = Path(given[0])
     print(draw_page(folder, parse_config(GrpoConfig, [str(folder / "config.yaml")]).clip))
 
