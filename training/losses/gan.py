@@ -35,7 +35,7 @@ class DiscriminatorHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits ``[B]`` from tokens ``[B, n, D]``."""
-        normed = self.norm(tokens)
+        normed = self.norm(tokens.to(self.norm.weight.dtype))
         seen, _ = self.attention(self.query.expand(len(tokens), -1, -1), normed, normed, need_weights=False)
         return self.score(seen).flatten()
 
