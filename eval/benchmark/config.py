@@ -94,7 +94,7 @@ class EvalConfig:
 
     def space(self, suite: str) -> str:
         """Feature space of the distances: ``sprite`` or ``standard``."""
-        own = "sprite" if suite == "sprites" else "standard"
+        own = "sprite" if suite in ("sprites", "photos") else "standard"
         return own if self.features == "auto" else self.features
 
     def suffixes(self, suite: str) -> Suffixes:
