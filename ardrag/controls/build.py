@@ -18,8 +18,8 @@ from ardrag.controls.masks import Masks
 from ardrag.controls.track_ids import TrackIds, attach_head
 
 
-KINDS: tuple[type[Control], ...] = (Heat, Coloured, Carried, Copied, TrackIds, Flow, FusedFlow, Entity, Masks, Boxes)
-CONTROLS = {kind.name: kind for kind in KINDS}
+FAMILY: tuple[type[Control], ...] = (Heat, Coloured, Carried, Copied, TrackIds, Flow, FusedFlow, Entity, Masks, Boxes)
+CONTROLS = {kind.name: kind for kind in FAMILY}
 MODULES: dict[str, Callable[..., None]] = {"track_ids": attach_head, "fused_flow": attach_fuser}
 """How a transformer is changed for a control, by the name in its configuration's ``control_module``."""
 

@@ -18,6 +18,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +26,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ardrag.tracks.crop import WHOLE, Crop, crop_of_canvas
-from ardrag.tracks.formats.files import read_document, write_file
 from ardrag.tracks.formats.paths import Given
 from ardrag.tracks.sampling import (
     TrackArrays,
@@ -165,9 +165,9 @@ class Tracks(TrackFile):
         given = Given(image_size, num_frames, item)
         if isinstance(path, str | os.PathLike):
             with open(path, "rb") as file:
-                found = read_document(file, given, Path(path))
+                found = _files().read_document(file, given, Path(path))
         else:
-            found = read_document(path, given)
+            found = _files().read_document(path, given)
         tracks = cls.from_json(found)
         if num_frames is None or num_frames == tracks.num_frames:
             return tracks
@@ -187,7 +187,10 @@ class Tracks(TrackFile):
             ValueError: if the kind is unknown or cannot hold these tracks, or the size is not known.
         """
         size = image_size or (self.canvas.width, self.canvas.height)
-        return write_file(lambda frames: self.to_array(frames=frames), self.num_frames, Path(path), kind, size)
+        made: list[Path] = _files().write_file(
+            lambda frames: self.to_array(frames=frames), self.num_frames, Path(path), kind, size
+        )
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the track file whole or not at all."""
@@ -331,6 +334,18 @@ class Tracks(TrackFile):
 
     def _check_count(self) -> None:
         check_count(self._first_versions(), self.camera)
+
+
+def _files() -> Any:
+    """The readers and writers of track files, by name: this file also runs where the package itself is not.
+
+    Raises:
+        ValueError: if the package is not there.
+    """
+    try:
+        return import_module("ardrag.tracks.formats.files")
+    except ImportError as error:
+        raise ValueError("tracks: track files need the ardrag package itself; run where it can be imported") from error
 
 
 def _named(point: Sequence[float], where: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ardrag.tracks.formats.paths import Given, framewise, pixels_of, points_of, stacked
+from ardrag.tracks.formats.paths import Given, framewise, pixels_of, points_of, side_by_side
 from ardrag.tracks.sampling import TrackArrays
 
 
@@ -31,7 +31,7 @@ def read(found: Any, given: Given) -> dict[str, Any]:
         points_of(entry["trajectory"] if isinstance(entry, dict) else entry, f"track {str(name)[:40]!r}")
         for name, entry in found.items()
     ]
-    return framewise(KIND, *stacked(paths), given.size(KIND), given)
+    return framewise(KIND, *side_by_side(paths), given.size(KIND), given)
 
 
 def write(arrays: TrackArrays, path: Path, size: tuple[int, int]) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ardrag.tracks.formats.ati import FRAMES, PLACES
-from ardrag.tracks.formats.paths import Given, framewise, pixels_of, points_of, stacked
+from ardrag.tracks.formats.paths import Given, framewise, pixels_of, points_of, side_by_side
 from ardrag.tracks.sampling import TrackArrays
 
 
@@ -36,7 +36,7 @@ def read(found: Any, given: Given) -> dict[str, Any]:
         if not good or not all({"x", "y"} <= entry.keys() for entry in entries):
             raise ValueError(f'track {i} is not a list of {{"x": ..., "y": ...}}')
         paths.append(points_of([(entry["x"], entry["y"]) for entry in entries], f"track {i}"))
-    xy, visible = stacked(paths)
+    xy, visible = side_by_side(paths)
     return framewise(KIND, xy, visible, given.size(KIND), given, FRAMES if len(xy) == PLACES else None)
 
 

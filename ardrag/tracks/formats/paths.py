@@ -84,7 +84,7 @@ def points_of(value: Any, where: str) -> Floats:
     return points
 
 
-def stacked(paths: Sequence[Floats]) -> tuple[Floats, Bools]:
+def side_by_side(paths: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Paths of several lengths, a point a frame, as places ``[T, P, 2]`` and what is there, ``[T, P]``."""
     longest = max((len(path) for path in paths), default=0)
     xy, visible = np.zeros((longest, len(paths), 2)), np.zeros((longest, len(paths)), bool)
