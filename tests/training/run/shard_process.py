@@ -127,7 +127,7 @@ def main(kind, folder):
     accelerator, found = {"all": results, "resume": resume}[kind](folder)
     if kind == "all":
         found["half"] = torch.tensor(Training(folder / "half", half=True).train(0, 1))
-    for name in {"losses", "half"} & found.keys():  # each process has seen its own clips
+    for name in sorted({"losses", "half"} & found.keys()):  # each process has seen its own clips, all in one order
         found[name] = accelerator.reduce(found[name], "mean") if accelerator.num_processes > 1 else found[name]
     if accelerator.is_main_process:
         tensors = {name: value.detach().clone().contiguous() for name, value in found.items()}
