@@ -23,7 +23,8 @@ class Conditions:
     """What the transformer is told about a clip or a chunk of it.
 
     Shapes: ``motion`` and ``image`` ``[B, C, F, H, W]``, ``text`` ``[B, Lt, Dt]``, ``image_tokens`` ``[B, Li, Di]`` or
-    None. ``image`` holds the reference latent at latent 0 and noise elsewhere (Eq. 6).
+    None. ``image`` holds the reference latent at latent 0 and noise elsewhere (Eq. 6). ``attention_kwargs`` go to the
+    transformer as they are.
     """
 
     motion: Tensor
@@ -31,6 +32,7 @@ class Conditions:
     text: Tensor
     image_tokens: Tensor | None = None
     first_latent: int = 0
+    attention_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.motion.shape[0] != self.image.shape[0] or self.motion.shape[2:] != self.image.shape[2:]:

@@ -225,6 +225,15 @@ class KVCache:
         self._position = frame
         self._place_sink()
 
+    def retract(self, frame: int) -> None:
+        """Takes the last `append` back, or what was done of it when it broke off, so that `frame` comes next again.
+
+        Possible until the next `overwrite`, whatever the history: the chunk that was appended stood in spare slots.
+        """
+        assert frame <= self._position <= frame + self.chunk_frames
+        self._position = frame
+        self._place_sink()
+
     def reset(self) -> None:
         """Back to an empty cache at position 0; the prompt's keys and values are forgotten too."""
         self._position = self._oldest = self._sink_shift = 0
@@ -243,12 +252,12 @@ class KVCache:
 
     def _archive(self, start: int, stop: int) -> None:
         """Keeps frames `start..stop`, which leave the window, while their slots are still intact."""
+        self._oldest = max(self._oldest, stop - self.history_frames)  # what is overwritten is gone from here on
         for frame in range(max(start, 0), stop) if self.history_frames else ():
             source, target = self._tokens(self._slot(frame), 1), self._tokens(frame % self.history_frames, 1)
             for layer in range(self.num_layers):
                 self._past_keys[layer][:, target] = self._keys[layer][:, source]
                 self._past_values[layer][:, target] = self._values[layer][:, source]
-        self._oldest = max(self._oldest, stop - self.history_frames)
 
     def _place_sink(self) -> None:
         """Turns the sink's keys so that they stand directly before the window."""
@@ -256,6 +265,7 @@ class KVCache:
         if self._shift_keys is None or shift == self._sink_shift:
             return
         sink = self._tokens(0, self.sink_frames)
+        self._sink_shift = -1  # neither the old nor the new one, until all keys are turned
         for keys, sink_keys in zip(self._keys, self._sink_keys, strict=True):
             keys[:, sink] = self._shift_keys(sink_keys, shift) if shift else sink_keys
         self._sink_shift = shift

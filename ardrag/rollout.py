@@ -57,6 +57,19 @@ class GeneratorNoise:
         return torch.stack([draw.to(self.device) for draw in draws]).to(self.dtype)
 
 
+@dataclass
+class GivenFirst:
+    """`Noise` that gives ``start`` at its first draw, if it has that shape, and draws from ``noise`` after it."""
+
+    start: Tensor
+    noise: Noise
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        """Draw ``shape``."""
+        given, self.start = self.start, self.start[:0]
+        return given if given.shape == tuple(shape) else self.noise(shape)
+
+
 @dataclass(frozen=True)
 class ChunkRollout:
     """What one chunk went through.
@@ -82,7 +95,8 @@ def velocity_of(
     Latents stay in float32 between steps where the weights are in half precision; ``options`` go to the transformer.
     """
     inputs = transformer_input(latents, conditions, transformer.config.input_layout)
-    (velocity,) = transformer(inputs, timestep, conditions.text, conditions.image_tokens, return_dict=False, **options)
+    options |= {"attention_kwargs": conditions.attention_kwargs, "return_dict": False}
+    (velocity,) = transformer(inputs, timestep, conditions.text, conditions.image_tokens, **options)
     answer: Tensor = velocity.to(latents.dtype)
     return answer
 

@@ -14,8 +14,8 @@ from ardrag.rollout import GeneratorNoise, generate_clip, seeded_generator
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.tracks import Tracks
-from pipelines.clip_inputs import clip_inputs
 from pipelines.image_input import Picture, check_image, fit_image
+from pipelines.inputs.clip_inputs import clip_inputs
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import to_frames
 

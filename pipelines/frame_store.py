@@ -19,7 +19,7 @@ class FrameStore:
     def __init__(self, height: int, width: int) -> None:
         self.shape = (height, width, 3)
         self._bytes = height * width * 3
-        self._file = tempfile.TemporaryFile(prefix="ardrag-frames-")  # noqa: SIM115 (lives as long as the store)
+        self._file = tempfile.TemporaryFile(prefix="ardrag-frames-", buffering=0)  # noqa: SIM115 (lives as long as the store)
         self._count = 0
 
     def __len__(self) -> int:
@@ -35,10 +35,16 @@ class FrameStore:
         return (self[index] for index in range(self._count))
 
     def append(self, frame: Frame) -> None:
-        """Add one frame at the end."""
+        """Add one frame at the end.
+
+        Raises:
+            OSError: if the disk is full; the store is as it was then.
+        """
         assert frame.shape == self.shape and frame.dtype == np.uint8
         self._file.seek(self._count * self._bytes)
-        self._file.write(np.ascontiguousarray(frame).tobytes())
+        rest = memoryview(np.ascontiguousarray(frame).tobytes())
+        while rest:  # unbuffered: what cannot be written fails here and not later
+            rest = rest[self._file.write(rest) :]
         self._count += 1
 
     def truncate(self, count: int) -> None:

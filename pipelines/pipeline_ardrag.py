@@ -8,15 +8,14 @@ session = pipe.start_session(image, seed=0); frames = session.step([(0.4, 0.5)])
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
 from diffusers.loaders import WanLoraLoaderMixin
-from PIL import Image
 from torch import Tensor
 
 from ardrag.controls.build import build_control
@@ -27,31 +26,24 @@ from ardrag.streaming_vae import fold_causal_convs
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.hub.mixin import HubMixin
-from pipelines.image_input import Picture, check_image, check_images, fit_image, nearest_bucket
-from pipelines.inputs.arguments import (
-    check_frame_count,
-    check_guidance,
-    check_output_type,
-    check_size,
-    check_steps,
-    check_tracks,
-    draw_seed,
-    one_each,
-    whole_number,
-)
-from pipelines.inputs.encoding import EncodingMixin
+from pipelines.image_input import Picture, check_images
+from pipelines.inputs.arguments import check_latents, check_scheduler, draw_seed
+from pipelines.inputs.call import CallState, Generators, Texts, plan_clips
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
-from pipelines.session import LatentCallback, Session, SessionInputs
+from pipelines.session import LatentCallback, Session
+from pipelines.streaming import StreamingMixin
 
 
-logger = logging.getLogger(__name__)
-PAPER_BUCKETS = ((480, 368), (400, 400), (368, 480), (640, 368), (368, 640))
+PAPER_BUCKETS = [[480, 368], [400, 400], [368, 480], [640, 368], [368, 640]]
+DEFAULTS: dict[str, Any] = {"buckets": PAPER_BUCKETS, "fps": 16.0, "control": build_control(None).config()}
+_settings: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
+"""What the pipelines of a transformer were set to: it was trained so."""
 StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
 BUNDLED_CHECKPOINT = ROOT / "checkpoints" / "ardrag-tiny"
 """The checkpoint that comes with the repository: the default of every front end."""
 
 
-class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMixin):
+class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline, WanLoraLoaderMixin):
     """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
 
     Args:
@@ -60,11 +52,13 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         text_encoder, tokenizer: UMT5 encoder and its tokenizer.
         scheduler: schedule and sampler settings the checkpoint was trained with.
         image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
-        buckets: ``[height, width]`` pairs that the checkpoint was trained on; None means the paper's (appendix B.1).
+        buckets: ``[height, width]`` pairs that the checkpoint was trained on.
         fps: frames per second of the generated video.
-        control: what the model is shown of the tracks, by name or as ``{"name": ..., settings}`` (`ardrag.controls`);
-            default is the paper's heat maps.
+        control: what the model is shown of the tracks, by name or as ``{"name": ..., settings}`` (`ardrag.controls`).
         coloured_tracks: what checkpoints before ``control`` say for ``control="coloured"``.
+
+    Settings that are left out are those of the last pipeline with the same transformer, so that
+    ``ARDragPipeline(**pipe.components)`` keeps them; otherwise the paper's: buckets of appendix B.1, heat maps, and 16.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
@@ -83,13 +77,15 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
         image_encoder: Any = None,
         image_processor: Any = None,
         buckets: list[list[int]] | None = None,
-        fps: float = 16.0,
+        fps: float | None = None,
         control: str | dict[str, Any] | None = None,
         coloured_tracks: bool = False,
     ) -> None:
         super().__init__()
-        shown = build_control(control, coloured_tracks)
-        fold_causal_convs(vae)  # the same numbers, on a CPU several times faster
+        check_scheduler(scheduler)
+        shown = build_control(control, coloured_tracks).config() if control or coloured_tracks else None
+        if vae is not None:
+            fold_causal_convs(vae)  # the same numbers, on a CPU several times faster
         self.register_modules(
             transformer=transformer,
             vae=vae,
@@ -99,277 +95,155 @@ class ARDragPipeline(HubMixin, EncodingMixin, DiffusionPipeline, WanLoraLoaderMi
             image_processor=image_processor,
             scheduler=scheduler,
         )
-        self.register_to_config(
-            buckets=[list(bucket) for bucket in buckets or PAPER_BUCKETS], fps=fps, control=shown.config()
-        )
+        given = {"buckets": buckets, "fps": fps, "control": shown}
+        known = {**DEFAULTS, **_settings.get(transformer, {})} if transformer is not None else DEFAULTS
+        self.register_to_config(**{name: known[name] if value is None else value for name, value in given.items()})
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        """As diffusers' own; settings are also kept for other pipelines of the same transformer."""
+        super().register_to_config(**kwargs)
+        settings = {name: self.config[name] for name in DEFAULTS if name in self.config}
+        if settings and self.transformer is not None:
+            _settings[self.transformer] = settings
 
     @property
     def control(self) -> Control:
         """What the model is shown of the tracks."""
         return build_control(self.config.control)
 
-    def check_inputs(
-        self,
-        tracks: Tracks | None,
-        num_frames: int,
-        height: int,
-        width: int,
-        num_inference_steps: int | None,
-        output_type: str = "pil",
-        picture: tuple[int, int] | None = None,
-    ) -> None:
-        """Check what a user can get wrong, before anything is computed; ``picture`` is the (width, height) given.
-
-        Raises:
-            ValueError: naming the argument and the remedy.
-        """
-        check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
-        check_size(height, width, self._size_step)
-        check_steps(num_inference_steps)
-        check_output_type(output_type)
-        check_tracks(tracks, num_frames, picture)
-
-    @property
-    def _size_step(self) -> int:
-        return int(self.vae.config.scale_factor_spatial * self.transformer.config.patch_size[1])
-
-    def size_for(self, image: Image.Image, height: int | None, width: int | None) -> tuple[int, int]:
-        """Picture size ``(height, width)`` to generate: the one asked for, or the nearest bucket (appendix B.1).
-
-        Raises:
-            ValueError: if only one of the two is given.
-        """
-        if (height is None) != (width is None):
-            raise ValueError("height and width: give both or neither")
-        if height is None or width is None:
-            return nearest_bucket(image.width, image.height, self.config.buckets)
-        return height, width
-
-    @torch.no_grad()
-    def start_session(
-        self,
-        image: Picture,
-        prompt: str = "",
-        negative_prompt: str = "",
-        *,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float = 1.0,
-        seed: int = 0,
-        history_latents: int = 20,
-        masks: Tensor | None = None,
-        callback: LatentCallback | None = None,
-    ) -> Session:
-        """Start a video that is made and steered step by step.
-
-        Args:
-            image: picture as `pipelines.image_input.check_image` takes it: PIL, path, array or tensor. It is cropped
-                and scaled to the size that is generated; tracks are of the whole picture and go along.
-            prompt, negative_prompt: texts; the negative one counts when ``guidance_scale`` is not 1.
-            height, width: size in pixels; default is the checkpoint's nearest bucket.
-            num_inference_steps: denoising steps per latent; default is what the checkpoint was trained for.
-            guidance_scale: classifier-free guidance; 1 is off, and other values double the work.
-            seed: same seed and same control give the same pixels.
-            history_latents: how many latents `Session.rewind` can go back.
-            masks: ``[P, H, W]`` in 0..1 of the size that is generated, what each track is on; for checkpoints that are
-                shown masks.
-            callback: called after each denoising step with (latent frame, step, latents).
-
-        Raises:
-            ValueError: naming the argument and the remedy.
-        """
-        image = check_image(image)
-        height, width = check_size(*self.size_for(image, height, width), self._size_step)
-        check_steps(num_inference_steps)
-        history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
-        seed = whole_number(seed, "seed", 0)
-        guidance_scale = check_guidance(guidance_scale)
-        if negative_prompt and guidance_scale == 1:
-            logger.warning("negative_prompt has no effect while guidance_scale is 1")
-        fitted = fit_image(image, height, width)
-        guided = guidance_scale != 1
-        text = self.encode_prompt([prompt, negative_prompt] if guided else [prompt])
-        scheduler: FewStepScheduler = self.scheduler
-        steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        inputs = SessionInputs(
-            scene=self.scene(fitted, masks, seed),
-            control=self.control,
-            text=text,
-            image_tokens=self.encode_image(fitted, len(text)),
-            picture=image.size,
-            height=height,
-            width=width,
-            fps=self.config.fps,
-            sigmas=tuple(scheduler.schedule(steps)),
-            eta=scheduler.config.eta,
-            first_frame=scheduler.config.first_frame,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            history_latents=history_latents,
-        )
-        return Session(self.transformer, self.vae, inputs, callback)
-
-    def stream(
-        self,
-        image: Picture,
-        prompt: str = "",
-        negative_prompt: str = "",
-        tracks: Tracks | None = None,
-        num_frames: int | None = None,
-        *,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float = 1.0,
-        seed: int = 0,
-    ) -> Iterator[list[np.ndarray]]:
-        """Yield the pixel frames of each latent (uint8 ``[H, W, 3]``; 1, then 4 at a time) as soon as they exist.
-
-        The clip is as long as ``num_frames``, or as the tracks, or 33 frames. Arguments are checked at once, not when
-        the first frames are asked for.
-
-        Raises:
-            ValueError: naming the argument and the remedy.
-        """
-        length = self.clip_length(tracks, num_frames)
-        image = check_image(image)
-        size = self.size_for(image, height, width)
-        self.check_inputs(tracks, length, *size, num_inference_steps, picture=image.size)
-        session = self.start_session(
-            image,
-            prompt,
-            negative_prompt,
-            height=size[0],
-            width=size[1],
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            history_latents=0,
-        )
-        return self._streamed(session, tracks, length)
-
-    def _streamed(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
-        """`_run`, after which the session is closed and offloaded models are off the device."""
-        try:
-            yield from self._run(session, tracks, num_frames)
-        finally:
-            session.close()
-            self.maybe_free_model_hooks()
-
-    def _run(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
-        """Step ``session`` until it has ``num_frames`` frames."""
-        while len(session.frames) < num_frames:
-            frames = session.step(tracks)
-            yield frames[: num_frames - len(session.frames) + len(frames)]
-
-    @staticmethod
-    def clip_length(tracks: Tracks | None, num_frames: int | None) -> int:
-        """Pixel frames of a clip where the user says ``num_frames``, or leaves it to the tracks, or to 33."""
-        if num_frames is not None:
-            return num_frames
-        return tracks.num_frames if isinstance(tracks, Tracks) and tracks.num_frames > 1 else 33
-
     @torch.no_grad()
     def __call__(
         self,
         image: Picture | Sequence[Picture],
-        prompt: str | Sequence[str] = "",
-        negative_prompt: str | Sequence[str] = "",
+        prompt: Texts = "",
+        negative_prompt: Texts = "",
         tracks: Tracks | Sequence[Tracks] | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        attention_kwargs: Mapping[str, Any] | None = None,
         callback_on_step_end: StepEndCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        max_sequence_length: int | None = None,
     ) -> ARDragPipelineOutput | tuple[Any, list[Tracks]]:
-        """Generate whole clips, one per image.
+        """Generate whole clips: one for each picture, or for each prompt of one picture.
 
         Args:
             image: picture (PIL, path, array, tensor) or a list of them; prompts, tracks and generators are then one
                 for all or one each.
-            prompt, negative_prompt: texts.
+            prompt, negative_prompt: texts; None is an empty one.
             tracks: what the user drew on the picture; None or empty tracks mean no control.
             num_frames: pixel frames, ``4k + 1``; default as long as the tracks, or 33.
             height, width: size in pixels; default is the nearest bucket.
             num_inference_steps: denoising steps per latent.
             guidance_scale: classifier-free guidance, 1 is off.
+            num_videos_per_prompt: how many clips are made of each.
             generator: source of each clip's seed; a clip does not depend on the others in its list.
-            output_type: ``"pil"``, ``"np"`` (0..1) or ``"pt"`` (0..1).
+            latents: noise ``[clips, C, F, H, W]`` to start from.
+            prompt_embeds, negative_prompt_embeds: tokens ``[B, Lt, Dt]`` of `encode_prompt` instead of texts.
+            output_type: ``"pil"``, ``"np"`` (0..1), ``"pt"`` (0..1), or ``"latent"`` (normalised ``[B, C, F, H, W]``).
             return_dict: return an `ARDragPipelineOutput` or a plain tuple.
+            attention_kwargs: for the transformer; ``{"scale": 0.5}`` weakens adapters.
             callback_on_step_end: called as ``(pipeline, step, timestep, {"latents": ...})`` after each denoising step,
-                where step counts over all latents; may return replaced latents.
+                where step counts over all latents; may return replaced latents, change ``_guidance_scale`` from the
+                next latent on, or set ``_interrupt``: the call then ends with the latent that is being made.
             callback_on_step_end_tensor_inputs: only ``"latents"`` exists.
+            max_sequence_length: text tokens; default is the tokenizer's own number.
 
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        images = check_images(image)
-        count = len(images)
-        prompts = one_each(prompt, count, "prompt", str)
-        negatives = one_each(negative_prompt, count, "negative_prompt", str)
-        controls = one_each(tracks, count, "tracks", (Tracks, type(None)))
-        generators = one_each(generator, count, "generator", (torch.Generator, type(None)))
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs: unknown {sorted(unknown)}; only 'latents' exists")
+        texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        clips = plan_clips(check_images(image), tracks, *texts, num_videos_per_prompt, generator, latents)
         jobs = []
-        for picture, control in zip(images, controls, strict=True):
-            length = self.clip_length(control, num_frames)
-            size = self.size_for(picture, height, width)
-            self.check_inputs(control, length, *size, num_inference_steps, output_type, picture.size)
+        for clip in clips:
+            length = self.clip_length(clip.tracks, num_frames)
+            size = self.size_for(clip.image, height, width)
+            self.check_inputs(clip.tracks, length, *size, num_inference_steps, output_type, clip.image.size)
+            grid = [side // self.vae.config.scale_factor_spatial for side in size]
+            check_latents(clip.latents, self.transformer.config.out_channels, self._num_latents(length), *grid)
             jobs.append((length, size))
         if output_type != "pil" and len(set(jobs)) > 1:
             raise ValueError(f"output_type: {output_type!r} stacks clips of one length and size; use 'pil'")
-        clips, applied = [], []
-        for i, (length, size) in enumerate(jobs):
+        self._interrupt, self._attention_kwargs = False, attention_kwargs
+        made: list[Tensor | np.ndarray] = []
+        applied = []
+        for clip, (length, size) in zip(clips, jobs, strict=True):
+            self._guidance_scale = guidance_scale
             session = self.start_session(
-                images[i],
-                prompts[i],
-                negatives[i],
+                clip.image,
+                clip.prompt,
+                clip.negative_prompt,
                 height=size[0],
                 width=size[1],
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
-                seed=draw_seed(generators[i]),
+                seed=draw_seed(clip.generator),
                 history_latents=0,
-                callback=self._step_callback(callback_on_step_end, num_inference_steps),
+                callback=self._step_callback(callback_on_step_end, num_inference_steps, length),
+                prompt_embeds=clip.prompt_embeds,
+                negative_prompt_embeds=clip.negative_prompt_embeds,
+                latents=clip.latents,
+                attention_kwargs=attention_kwargs,
+                max_sequence_length=max_sequence_length,
             )
-            clips.append(self._collect(session, controls[i], length))
+            frames, clean = self._collect(session, clip.tracks, length)
+            made.append(clean if output_type == "latent" else frames)
             applied.append(session.tracks)
             session.close()
+            if self.interrupt:
+                break
+        self._current_timestep = None
         self.maybe_free_model_hooks()
-        frames = convert_frames(clips, output_type)
-        return ARDragPipelineOutput(frames=frames, tracks=applied) if return_dict else (frames, applied)
+        output = convert_frames(made, output_type)
+        return ARDragPipelineOutput(frames=output, tracks=applied) if return_dict else (output, applied)
 
-    def _collect(self, session: Session, tracks: Tracks | None, num_frames: int) -> np.ndarray:
-        """Run a session behind the progress bar; uint8 ``[T, H, W, 3]``."""
+    def _collect(self, session: Session, tracks: Tracks | None, num_frames: int) -> tuple[np.ndarray, Tensor]:
+        """Run a session behind the progress bar; uint8 ``[T, H, W, 3]`` and latents ``[1, C, F, H, W]``."""
         frames: list[np.ndarray] = []
+        latents: list[Tensor] = []
         with self.progress_bar(total=num_frames) as bar:
             for part in self._run(session, tracks, num_frames):
                 frames.extend(part)
+                latents.append(session.latents)
                 bar.update(len(part))
-        return np.stack(frames)
+                if self.interrupt:
+                    break
+                session.guidance_scale = self.guidance_scale
+        return np.stack(frames), torch.cat(latents, dim=2)[:, :, : self._num_latents(num_frames)]
+
+    def _num_latents(self, num_frames: int) -> int:
+        return 1 + (num_frames - 1) // int(self.vae.config.scale_factor_temporal)
 
     def _step_callback(
-        self, callback: StepEndCallback | None, num_inference_steps: int | None
-    ) -> LatentCallback | None:
-        if callback is None:
-            return None
+        self, callback: StepEndCallback | None, num_inference_steps: int | None, num_frames: int
+    ) -> LatentCallback:
+        """What a session tells after each step, in diffusers' terms; counts the steps of the clip."""
         config = self.scheduler.config
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         sigmas = self.scheduler.schedule(steps)
         offset = 1 if config.first_frame == "encode" else 0
         chunk = self.transformer.config.chunk_frames
+        self._num_timesteps = -((offset - self._num_latents(num_frames)) // chunk) * steps
 
         def tell(latent: int, step: int, latents: Tensor) -> Tensor:
+            self._current_timestep = 1000 * sigmas[step]
+            if callback is None:
+                return latents
             total = (latent - offset) // chunk * steps + step
-            changed = callback(self, total, int(1000 * sigmas[step]), {"latents": latents})
+            changed = callback(self, total, int(self._current_timestep), {"latents": latents})
             return changed.get("latents", latents) if changed else latents
 
         return tell

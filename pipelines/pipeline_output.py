@@ -29,9 +29,14 @@ class ARDragPipelineOutput(BaseOutput):
     tracks: list[Tracks]
 
 
-def convert_frames(clips: Sequence[np.ndarray], output_type: str) -> Any:
-    """uint8 clips ``[T, H, W, 3]`` in the form that ``output_type`` names."""
+def convert_frames(clips: Sequence[Any], output_type: str) -> Any:
+    """uint8 clips ``[T, H, W, 3]``, or latents ``[1, C, F, H, W]``, in the form that ``output_type`` names.
+
+    Where a call was interrupted, stacked clips are cut to the shortest.
+    """
     if output_type == "pil":
         return [[Image.fromarray(frame) for frame in clip] for clip in clips]
-    stacked = np.stack(clips).astype(np.float32) / 255
+    if output_type == "latent":
+        return torch.cat([clip[:, :, : min(clip.shape[2] for clip in clips)] for clip in clips])
+    stacked = np.stack([clip[: min(map(len, clips))] for clip in clips]).astype(np.float32) / 255
     return stacked if output_type == "np" else torch.from_numpy(stacked).permute(0, 1, 4, 2, 3)

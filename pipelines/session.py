@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +23,7 @@ from ardrag.conditioning import Conditions, image_slot
 from ardrag.controls.control import Brushes, Control, Rows, Scene
 from ardrag.guidance import Guidance
 from ardrag.kv_cache import KVCache
-from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
+from ardrag.rollout import GeneratorNoise, GivenFirst, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.sampling import TrackArrays
@@ -48,7 +48,8 @@ class SessionInputs:
     ``scene`` holds what is generated of the picture ``[3, H, W]`` and its normalised latent ``[1, C, 1, h, w]``;
     ``control`` is what the model is shown of the tracks; ``text`` and ``image_tokens`` hold one row, or two (wanted,
     negative) where ``guidance_scale`` is not 1. ``picture`` is the (width, height) of the picture as it was given: all
-    tracks are of it, and go through the crop that brings it to ``height x width``.
+    tracks are of it, and go through the crop that brings it to ``height x width``. ``latents`` is the noise
+    ``[1, C, F, h, w]`` that the first ``F`` latents start from, in the place of the seed's.
     """
 
     scene: Scene
@@ -65,6 +66,8 @@ class SessionInputs:
     guidance_scale: float
     seed: int
     history_latents: int
+    latents: Tensor | None = None
+    attention_kwargs: Mapping[str, Any] | None = None
 
     @property
     def crop(self) -> Crop:
@@ -83,6 +86,7 @@ class Session:
     Attributes:
         position: latent frame that the next `step` makes.
         frames: finished pixel frames, a sequence of uint8 ``[H, W, 3]``.
+        latents: normalised latents ``[1, C, F, H, W]`` of the last step; none before the first.
         seconds: time of the last step's parts: ``encode``, ``denoise``, ``cache``, ``decode``.
     """
 
@@ -108,7 +112,9 @@ class Session:
         self._states: deque[tuple[int, Moment, Brushes]] = deque(maxlen=inputs.history_latents)
         self._applied: list[TrackArrays] = []
         self._brushes: Brushes = ()
+        self._guidance_scale = inputs.guidance_scale
         self.position = 0
+        self.latents = inputs.reference[:, :, :0]
         self.frames = FrameStore(inputs.height, inputs.width)
         self.seconds: dict[str, float] = {}
 
@@ -121,6 +127,21 @@ class Session:
     def seed(self) -> int:
         """Seed of the video; with `tracks` it replays the session exactly."""
         return self._inputs.seed
+
+    @property
+    def guidance_scale(self) -> float:
+        """Strength of guidance from the next step on.
+
+        Raises:
+            ValueError: where it is set so that guidance would begin or end; that takes another session.
+        """
+        return self._guidance_scale
+
+    @guidance_scale.setter
+    def guidance_scale(self, value: float) -> None:
+        if (value == 1) != (self._inputs.guidance_scale == 1):
+            raise ValueError(f"guidance_scale: {value} would turn guidance on or off in mid-video; start another one")
+        self._guidance_scale = value
 
     @property
     def tracks(self) -> Tracks:
@@ -193,6 +214,7 @@ class Session:
         twin._states.extend(self._states)
         twin._applied = list(self._applied)
         twin._brushes = self._brushes
+        twin._guidance_scale, twin.latents = self._guidance_scale, self.latents
         twin.position = self.position
         twin.frames.close()
         twin.frames = self.frames.copy()
@@ -241,7 +263,7 @@ class Session:
 
     def _advance(self, rows: Rows) -> list[Frame]:
         start, stop = self._next_latents()
-        before = self._moment()
+        before, kept = self._moment(), len(self.frames)
         noise = self._noise(start)
         try:
             with self._timed("encode"):
@@ -250,23 +272,25 @@ class Session:
                 clean = self._denoise(conditions, noise)
             with self._timed("decode"):
                 pixels = torch.cat([self._vae.decode_next(latent) for latent in clean.split(1, dim=2)], dim=2)
+            frames = list(to_frames(pixels[0]))
+            for frame in frames:
+                self.frames.append(frame)
             with self._timed("cache"):
                 write_cache(self._transformer, clean, conditions, self._cache, self._guidance)
-        except BaseException:
+            self._applied.extend(TrackArrays(*(column[t] for column in rows.arrays)) for t in range(len(frames)))
+            self._states.append((start, before, self._brushes))
+            self._brushes, self.latents, self.position = rows.brushes, clean, stop
+        except BaseException:  # an interrupt, a full disk: as if the step had not begun
             self._restore(before)
+            self._cache.retract(start)
+            self.frames.truncate(kept)
+            del self._applied[kept:]
             raise
-        frames = list(to_frames(pixels[0]))
-        self._states.append((start, before, self._brushes))
-        self._brushes = rows.brushes
-        self._applied.extend(TrackArrays(*(column[t] for column in rows.arrays)) for t in range(len(frames)))
-        for frame in frames:
-            self.frames.append(frame)
-        self.position = stop
         return frames
 
     @property
     def _guidance(self) -> Guidance:
-        return Guidance(text=self._inputs.guidance_scale - 1)
+        return Guidance(text=self._guidance_scale - 1)
 
     def _noise(self, latent: int) -> GeneratorNoise:
         """Noise of one step: a function of the session's seed and the latent frame alone."""
@@ -285,6 +309,7 @@ class Session:
             inputs.text,
             inputs.image_tokens,
             start,
+            inputs.attention_kwargs,
         )
 
     def _denoise(self, conditions: Conditions, noise: GeneratorNoise) -> Tensor:
@@ -296,13 +321,14 @@ class Session:
         def tell(step: int, sigma: float, latents: Tensor) -> Tensor:
             return latents if callback is None else callback(latent, step, latents)
 
+        given = None if inputs.latents is None else inputs.latents[:, :, latent : latent + conditions.num_latents]
         rollout = generate_chunk(
             self._transformer,
             conditions,
             self._cache,
             inputs.sigmas,
             inputs.eta,
-            noise,
+            noise if given is None else GivenFirst(given, noise),
             callback=tell,
             guidance=self._guidance,
         )

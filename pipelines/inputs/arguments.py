@@ -7,11 +7,13 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ardrag.flow import FewStepScheduler
 from ardrag.tracks.tracks import Tracks
 
 
-OUTPUT_TYPES = ("pil", "np", "pt")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 def whole_number(value: Any, name: str, least: int, remedy: str = "") -> int:
@@ -86,11 +88,51 @@ def one_each(value: Any, count: int, name: str, kind: Any) -> list[Any]:
     """Repeat one value ``count`` times, or check that a list has as many (else ValueError)."""
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
-        raise ValueError(f"{name}: {len(values)} given for {count} image(s); give one, or one for each image")
+        raise ValueError(f"{name}: {len(values)} given for {count} clip(s); give one, or one for each clip")
     for entry in values:
         if not isinstance(entry, kind):
             raise ValueError(f"{name}: {type(entry).__name__} is not what is expected; see the docstring")
     return values
+
+
+def row_each(value: Tensor | None, count: int, name: str) -> list[Tensor | None]:
+    """Rows ``[1, ...]`` of a tensor that has one for all or one for each of ``count`` clips (else ValueError)."""
+    if value is None:
+        return [None] * count
+    if not isinstance(value, Tensor) or len(value) not in (1, count):
+        given = f"{len(value)} rows" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name}: {given} given for {count} clip(s); give a tensor with one row, or one for each")
+    return list(value.split(1)) * (count if len(value) == 1 else 1)
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """Raise ValueError unless the scheduler is ours or left out: others know neither the schedule nor the sampler."""
+    if scheduler is not None and not isinstance(scheduler, FewStepScheduler):
+        raise ValueError(
+            f"scheduler: {type(scheduler).__name__} cannot run here, since a few-step checkpoint is trained on its "
+            "own sampler; use FewStepScheduler.from_pretrained(folder, subfolder='scheduler')"
+        )
+
+
+def check_texts(prompt: str | None, embeds: Tensor | None, name: str, width: int) -> None:
+    """Raise ValueError unless a text is given as words or as tokens ``[1, any, width]``, not both."""
+    if embeds is None:
+        return
+    if prompt:
+        raise ValueError(f"{name} and {name}_embeds: both are given; leave one of them out")
+    if embeds.ndim != 3 or embeds.shape[2] != width or not embeds.is_floating_point():
+        raise ValueError(f"{name}_embeds: shape {list(embeds.shape)} must be [B, any, {width}]; use encode_prompt")
+
+
+def check_latents(latents: Tensor | None, channels: int, num_latents: int | None, height: int, width: int) -> None:
+    """Raise ValueError unless ``latents`` are None or noise for a clip of that size (``num_latents`` None: any)."""
+    if latents is None:
+        return
+    shape = list(latents.shape)
+    frames = shape[2:3] if num_latents is None else [num_latents]
+    if shape[1:] != [channels, *frames, height, width]:
+        wanted = f"[B, {channels}, {'F' if num_latents is None else num_latents}, {height}, {width}]"
+        raise ValueError(f"latents: shape {shape} must be {wanted}; it is the noise to start from")
 
 
 def draw_seed(generator: torch.Generator | None) -> int:

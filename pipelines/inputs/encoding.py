@@ -28,10 +28,50 @@ class EncodingMixin:
     image_processor: Any
     _execution_device: torch.device
 
-    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
-        """Text tokens ``[B, Lt, Dt]``."""
-        device = self._execution_device
-        return encode_text(self.tokenizer, self.text_encoder, prompts, device).to(device, self.transformer.dtype)
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        negative_prompt: str | Sequence[str] | None = None,
+        do_classifier_free_guidance: bool = True,
+        num_videos_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        max_sequence_length: int | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Text tokens ``[B, Lt, Dt]`` of what is wanted and, under guidance, of what is not.
+
+        Args:
+            prompt, negative_prompt: texts, one or a list; None is an empty text.
+            do_classifier_free_guidance: whether the negative tokens are needed; else they are None.
+            num_videos_per_prompt: how often each row is repeated.
+            prompt_embeds, negative_prompt_embeds: tokens from an earlier call, instead of texts.
+            max_sequence_length: tokens per text; default is the tokenizer's own number.
+            device, dtype: of the result; default is where the pipeline runs, and the transformer's.
+
+        Raises:
+            ValueError: if there are texts and no text encoder.
+        """
+        place = self._execution_device if device is None else device
+        dtype = (self.text_encoder if self.transformer is None else self.transformer).dtype if dtype is None else dtype
+        texts = as_texts(prompt) if prompt_embeds is None else []
+        negatives = as_texts(negative_prompt) if do_classifier_free_guidance and negative_prompt_embeds is None else []
+        if len(negatives) == 1:
+            negatives = negatives * (len(texts) if prompt_embeds is None else len(prompt_embeds))
+        if texts or negatives:
+            if self.text_encoder is None:
+                raise ValueError("prompt: this pipeline has no text encoder; give prompt_embeds and negative ones")
+            tokens = encode_text(self.tokenizer, self.text_encoder, [*texts, *negatives], place, max_sequence_length)
+            prompt_embeds = tokens[: len(texts)] if texts else prompt_embeds
+            negative_prompt_embeds = tokens[len(texts) :] if negatives else negative_prompt_embeds
+        assert prompt_embeds is not None
+        repeats = num_videos_per_prompt
+        prompt_embeds = prompt_embeds.to(place, dtype).repeat_interleave(repeats, dim=0)
+        if not do_classifier_free_guidance or negative_prompt_embeds is None:
+            return prompt_embeds, None
+        negative_prompt_embeds = negative_prompt_embeds.to(place, dtype).repeat_interleave(repeats, dim=0)
+        return prompt_embeds, negative_prompt_embeds
 
     def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:
         """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder."""
@@ -57,3 +97,8 @@ class EncodingMixin:
             raise ValueError(f"masks: {list(masks.shape)} must be [P, {size[0]}, {size[1]}], one for each track")
         reference = self.encode_reference(image)
         return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference, masks, seed)
+
+
+def as_texts(prompt: str | Sequence[str] | None) -> list[str]:
+    """One or more texts as a list; None is an empty text."""
+    return [prompt or ""] if prompt is None or isinstance(prompt, str) else [text or "" for text in prompt]

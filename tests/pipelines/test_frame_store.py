@@ -67,3 +67,32 @@ def test_views_are_written_as_they_look():
 def test_other_frames_are_our_own_mistake(store, wrong):
     with pytest.raises(AssertionError):
         store.append(wrong)
+
+
+def test_a_full_disk_is_told_at_once_and_leaves_the_store_whole(monkeypatch):
+    """Not when a buffer is flushed later; a disk that takes half a frame at a time takes all of it."""
+
+    class Disk:
+        def __init__(self, file, room):
+            self.file, self.room = file, room
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            if self.room <= 0:
+                raise OSError("No space left on device")
+            part = data[: max(1, min(len(data) // 2, self.room))]
+            self.room -= len(part)
+            return self.file.write(part)
+
+    store = FrameStore(4, 6)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    store._file = Disk(store._file, room=int(1.5 * frames[0].nbytes))
+    store.append(frames[0])
+    with pytest.raises(OSError, match="No space left"):
+        store.append(frames[1])
+    assert len(store) == 1 and np.array_equal(store[0], frames[0])
+    store._file.room = 10**6
+    store.append(frames[2])
+    assert np.array_equal(np.stack(list(store)), frames[[0, 2]])

@@ -342,8 +342,28 @@ BAD_CALLS = {
     "no steps": ({"num_inference_steps": 0}, r"num_inference_steps: 0 must be a whole number of at least 1"),
     "half a step": ({"num_inference_steps": 2.5}, r"num_inference_steps: 2.5 must be a whole number"),
     "guidance": ({"guidance_scale": math.nan}, r"guidance_scale: nan must be a finite number"),
-    "output_type": ({"output_type": "gif"}, r"output_type: 'gif' is unknown; use one of pil, np, pt"),
-    "two prompts": ({"prompt": ["a", "b"]}, r"prompt: 2 given for 1 image\(s\); give one, or one for each image"),
+    "output_type": ({"output_type": "gif"}, r"output_type: 'gif' is unknown; use one of pil, np, pt, latent"),
+    "two negatives": ({"negative_prompt": ["a", "b"]}, r"negative_prompt: 2 given for 1 clip\(s\); give one, or one"),
+    "no prompts": ({"prompt": []}, r"prompt: the list is empty"),
+    "no video": ({"num_videos_per_prompt": 0}, r"num_videos_per_prompt: 0 must be a whole number of at least 1"),
+    "text twice": (
+        {"prompt": "a", "prompt_embeds": torch.zeros(1, 3, 64)},
+        r"prompt and prompt_embeds: both are given; leave one of them out",
+    ),
+    "narrow tokens": (
+        {"prompt_embeds": torch.zeros(1, 3, 8)},
+        r"prompt_embeds: shape \[1, 3, 8\] must be \[B, any, ",
+    ),
+    "tokens of one length": (
+        {"prompt_embeds": torch.zeros(1, 3, 64), "negative_prompt_embeds": torch.zeros(1, 4, 64), "guidance_scale": 2},
+        r"negative_prompt_embeds: shape \[1, 4, 64\] must be that of the wanted ones, \[1, 3, 64\]",
+    ),
+    "short noise": (
+        {"latents": torch.zeros(1, 4, 2, 4, 4)},
+        r"latents: shape \[1, 4, 2, 4, 4\] must be \[B, 4, 3, 4, 4\]; it is the noise to start from",
+    ),
+    "noise of three": ({"latents": torch.zeros(3, 4, 3, 4, 4)}, r"latents: 3 rows given for 1 clip\(s\)"),
+    "sequence": ({"max_sequence_length": True}, r"max_sequence_length: True must be a whole number of at least 1"),
     "prompt number": ({"prompt": 7}, r"prompt: int is not what is expected"),
     "generator": ({"generator": 7}, r"generator: int is not what is expected"),
     "callback tensors": (

@@ -10,6 +10,7 @@ import pytest
 
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
+from pipelines.frame_store import FrameStore
 
 
 WAY = [[(0.2, 0.3)], [(0.5, 0.5)], [(0.6, 0.6), (0.1, 0.9, 0.5)], [None, (0.3, 0.9)], [], [(0.4, 0.2)], [(0.5, 0.2)]]
@@ -227,6 +228,51 @@ def test_a_broken_step_can_be_repeated(pipeline, picture, reference, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             session.step([(0.9, 0.9)])
     assert np.array_equal(walk(session, WAY[3:]), reference[0])
+
+
+BREAKS = {
+    "pixels": "pipelines.session.to_frames",
+    "cache pass": "pipelines.session.write_cache",
+    "cache archive": "ardrag.kv_cache.KVCache._archive",
+    "log of the control": "pipelines.session.TrackArrays",
+}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("place", [*BREAKS, "second frame", "cache sink"])
+@pytest.mark.parametrize("history", [0, 4])
+def test_a_step_happens_whole_or_not_at_all(make_pipeline, picture, monkeypatch, place, error, history):
+    """Wherever it breaks off, between frame store, cache and log: the session goes on as if nothing had been."""
+    pipe = make_pipeline(transformer={"window_frames": 2, "sink_frames": 1})
+    session, other = (start(pipe, picture, history_latents=history) for _ in range(2))
+    walk(session, WAY[:5]), walk(other, WAY[:5])
+    with monkeypatch.context() as patch:
+        break_off(patch, session, place, error)
+        with pytest.raises(error):
+            session.step([(0.9, 0.9)])
+    assert session.position == 5 and len(session.frames) == 17 and session.tracks == other.tracks
+    assert np.array_equal(walk(session, WAY[5:]), walk(other, WAY[5:])) and session.tracks == other.tracks
+    if history:
+        session.rewind(5), other.rewind(5)
+        assert np.array_equal(walk(session, WAY[3:]), walk(other, WAY[3:]))
+
+
+def break_off(patch, session, place, error):
+    """Make a step of ``session`` fail at the beginning of ``place``, or half way through frames and the sink."""
+
+    def fail(*_, **__):
+        raise error
+
+    if place == "second frame":
+        real, calls = FrameStore.append, []
+        patch.setattr(FrameStore, "append", lambda *args: fail() if len(calls) == 1 else calls.append(real(*args)))
+    elif place == "cache sink":
+        calls, turn = [], session._cache._shift_keys
+        patch.setattr(
+            session._cache, "_shift_keys", lambda *a: fail() if calls.append(1) or len(calls) == 2 else turn(*a)
+        )
+    else:
+        patch.setattr(BREAKS[place], fail)
 
 
 def test_save_video(pipeline, picture, tmp_path):

@@ -24,7 +24,7 @@ from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.streaming_vae import FeatureCache, StreamingVAE, StreamState
 from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
-from pipelines.clip_inputs import clip_inputs
+from pipelines.inputs.clip_inputs import clip_inputs
 from pipelines.video import to_frames
 from training.rollouts.prompts import Prompt
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, self_rollout

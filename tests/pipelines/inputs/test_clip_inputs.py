@@ -7,7 +7,7 @@ from ardrag.controls.build import CONTROLS, build_control
 from ardrag.controls.control import Rows
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.tracks.tracks import Tracks
-from pipelines.clip_inputs import clip_inputs
+from pipelines.inputs.clip_inputs import clip_inputs
 
 
 @pytest.mark.parametrize("name", sorted(CONTROLS))

@@ -33,4 +33,5 @@ def clip_inputs(
     scene = pipeline.scene(image, masks, seed)
     motion = pipeline.control.clip(pipeline.vae, scene, Rows.of(tracks, range(num_frames)))
     slot = image_slot(scene.reference, noise((1, scene.reference.shape[1], *motion.shape[2:])))
-    return Conditions(motion, slot, pipeline.encode_prompt([prompt]), pipeline.encode_image(image)), scene.reference
+    text, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+    return Conditions(motion, slot, text, pipeline.encode_image(image)), scene.reference

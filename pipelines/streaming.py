@@ -1,0 +1,245 @@
+"""Starting what is made latent by latent: sessions that are steered, and streams that follow tracks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ardrag.controls.control import Control
+from ardrag.flow import FewStepScheduler
+from ardrag.tracks.tracks import Tracks
+from pipelines.image_input import Picture, check_image, fit_image, nearest_bucket
+from pipelines.inputs.arguments import (
+    check_frame_count,
+    check_guidance,
+    check_latents,
+    check_output_type,
+    check_scheduler,
+    check_size,
+    check_steps,
+    check_texts,
+    check_tracks,
+    whole_number,
+)
+from pipelines.inputs.encoding import EncodingMixin
+from pipelines.session import LatentCallback, Session, SessionInputs
+
+
+logger = logging.getLogger(__name__)
+
+
+class StreamingMixin(EncodingMixin):
+    """`start_session` and `stream` of a diffusers pipeline, with what they check and choose."""
+
+    config: Any
+    control: Control
+    scheduler: FewStepScheduler
+    maybe_free_model_hooks: Any
+
+    def check_inputs(
+        self,
+        tracks: Tracks | None,
+        num_frames: int,
+        height: int,
+        width: int,
+        num_inference_steps: int | None,
+        output_type: str = "pil",
+        picture: tuple[int, int] | None = None,
+    ) -> None:
+        """Check what a user can get wrong, before anything is computed; ``picture`` is the (width, height) given.
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
+        check_size(height, width, self._size_step)
+        check_steps(num_inference_steps)
+        check_output_type(output_type)
+        check_tracks(tracks, num_frames, picture)
+
+    @property
+    def _size_step(self) -> int:
+        return int(self.vae.config.scale_factor_spatial * self.transformer.config.patch_size[1])
+
+    def size_for(self, image: Image.Image, height: int | None, width: int | None) -> tuple[int, int]:
+        """Picture size ``(height, width)`` to generate: the one asked for, or the nearest bucket (appendix B.1).
+
+        Raises:
+            ValueError: if only one of the two is given.
+        """
+        if (height is None) != (width is None):
+            raise ValueError("height and width: give both or neither")
+        if height is None or width is None:
+            return nearest_bucket(image.width, image.height, self.config.buckets)
+        return height, width
+
+    @torch.no_grad()
+    def start_session(
+        self,
+        image: Picture,
+        prompt: str | None = "",
+        negative_prompt: str | None = "",
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float = 1.0,
+        seed: int = 0,
+        history_latents: int = 20,
+        callback: LatentCallback | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        latents: Tensor | None = None,
+        attention_kwargs: Mapping[str, Any] | None = None,
+        max_sequence_length: int | None = None,
+        masks: Tensor | None = None,
+    ) -> Session:
+        """Start a video that is made and steered step by step.
+
+        Args:
+            image: picture as `pipelines.image_input.check_image` takes it: PIL, path, array or tensor. It is cropped
+                and scaled to the size that is generated; tracks are of the whole picture and go along.
+            prompt, negative_prompt: texts; the negative one counts when ``guidance_scale`` is not 1.
+            height, width: size in pixels; default is the checkpoint's nearest bucket.
+            num_inference_steps: denoising steps per latent; default is what the checkpoint was trained for.
+            guidance_scale: classifier-free guidance; 1 is off, and other values double the work.
+            seed: same seed and same control give the same pixels.
+            history_latents: how many latents `Session.rewind` can go back.
+            callback: called after each denoising step with (latent frame, step, latents).
+            prompt_embeds, negative_prompt_embeds: tokens ``[1, Lt, Dt]`` of `encode_prompt` instead of texts.
+            latents: noise ``[1, C, F, H, W]`` that the first ``F`` latents start from, instead of the seed's.
+            attention_kwargs: for the transformer; ``{"scale": 0.5}`` weakens adapters.
+            max_sequence_length: text tokens; default is the tokenizer's own number.
+            masks: ``[P, H, W]`` in 0..1 of the size that is generated, what each track is on; for checkpoints that are
+                shown masks.
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        image = check_image(image)
+        height, width = check_size(*self.size_for(image, height, width), self._size_step)
+        check_scheduler(self.scheduler)
+        check_steps(num_inference_steps)
+        history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
+        seed = whole_number(seed, "seed", 0)
+        guidance_scale = check_guidance(guidance_scale)
+        factor = self.vae.config.scale_factor_spatial
+        check_latents(latents, self.transformer.config.out_channels, None, height // factor, width // factor)
+        texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        text = self._encode_texts(*texts, guidance_scale != 1, max_sequence_length)
+        fitted = fit_image(image, height, width)
+        scene = self.scene(fitted, masks, seed)
+        scheduler = self.scheduler
+        steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        inputs = SessionInputs(
+            scene=scene,
+            control=self.control,
+            text=text,
+            image_tokens=self.encode_image(fitted, len(text)),
+            picture=image.size,
+            height=height,
+            width=width,
+            fps=self.config.fps,
+            sigmas=tuple(scheduler.schedule(steps)),
+            eta=scheduler.config.eta,
+            first_frame=scheduler.config.first_frame,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            history_latents=history_latents,
+            latents=None if latents is None else latents.to(scene.reference),
+            attention_kwargs=attention_kwargs,
+        )
+        return Session(self.transformer, self.vae, inputs, callback)
+
+    def _encode_texts(
+        self,
+        prompt: str | None,
+        negative_prompt: str | None,
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        guided: bool,
+        max_sequence_length: int | None,
+    ) -> Tensor:
+        """Checked text tokens of a session: one row, or two (wanted, negative) where it is guided."""
+        width = self.transformer.config.text_dim
+        check_texts(prompt, prompt_embeds, "prompt", width)
+        check_texts(negative_prompt, negative_prompt_embeds, "negative_prompt", width)
+        if max_sequence_length is not None:
+            whole_number(max_sequence_length, "max_sequence_length", 1)
+        if negative_prompt and not guided:
+            logger.warning("negative_prompt has no effect while guidance_scale is 1")
+        wanted, negative = self.encode_prompt(
+            prompt,
+            negative_prompt,
+            guided,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            max_sequence_length=max_sequence_length,
+        )
+        if negative is not None and negative.shape != wanted.shape:
+            shapes = f"{list(negative.shape)} must be that of the wanted ones, {list(wanted.shape)}"
+            raise ValueError(f"negative_prompt_embeds: shape {shapes}; encode both with one max_sequence_length")
+        return wanted if negative is None else torch.cat([wanted, negative])
+
+    def stream(
+        self,
+        image: Picture,
+        prompt: str | None = "",
+        negative_prompt: str | None = "",
+        tracks: Tracks | None = None,
+        num_frames: int | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        **options: Any,
+    ) -> Iterator[list[np.ndarray]]:
+        """Yield the pixel frames of each latent (uint8 ``[H, W, 3]``; 1, then 4 at a time) as soon as they exist.
+
+        The clip is as long as ``num_frames``, or as the tracks, or 33 frames. Arguments are checked at once, not when
+        the first frames are asked for. ``options`` are those of `start_session`: ``seed``, ``guidance_scale``, ...
+
+        Raises:
+            ValueError: naming the argument and the remedy.
+        """
+        length = self.clip_length(tracks, num_frames)
+        image = check_image(image)
+        size = self.size_for(image, height, width)
+        self.check_inputs(tracks, length, *size, num_inference_steps, picture=image.size)
+        session = self.start_session(
+            image,
+            prompt,
+            negative_prompt,
+            height=size[0],
+            width=size[1],
+            num_inference_steps=num_inference_steps,
+            **{"history_latents": 0, **options},
+        )
+        return self._streamed(session, tracks, length)
+
+    def _streamed(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
+        """`_run`, after which the session is closed and offloaded models are off the device."""
+        try:
+            yield from self._run(session, tracks, num_frames)
+        finally:
+            session.close()
+            self.maybe_free_model_hooks()
+
+    def _run(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
+        """Step ``session`` until it has ``num_frames`` frames."""
+        while len(session.frames) < num_frames:
+            frames = session.step(tracks)
+            yield frames[: num_frames - len(session.frames) + len(frames)]
+
+    @staticmethod
+    def clip_length(tracks: Tracks | None, num_frames: int | None) -> int:
+        """Pixel frames of a clip where the user says ``num_frames``, or leaves it to the tracks, or to 33."""
+        if num_frames is not None:
+            return num_frames
+        return tracks.num_frames if isinstance(tracks, Tracks) and tracks.num_frames > 1 else 33
