@@ -14,10 +14,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-import torch
-
 from app_assets.server import Limits, Space, launch
-from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT, ARDragPipeline
+from pipelines.hub.opening import add_model_options, open_pipeline
+from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,6 +25,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     model = os.environ.get("ARDRAG_MODEL") or str(BUNDLED_CHECKPOINT)
     parser.add_argument("--model", default=model, help="folder or Hub name (default: ARDRAG_MODEL, or bundled)")
+    add_model_options(parser)
     parser.add_argument("--host", help="address to listen on (default: this machine only; 0.0.0.0 is everyone)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="also make a public link that lasts a week")
@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sockets,
             tuple(options.allowed_origins),
         )
-        pipe = ARDragPipeline.from_pretrained(options.model)
-        pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+        pipe = open_pipeline(options.model, options.device, options.dtype, options.lora)
         space = Space(pipe, limits)
     except ValueError as error:
         sys.exit(f"app.py: {error}")

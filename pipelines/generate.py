@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ardrag.tracks.tracks import Tracks
+from pipelines.hub.opening import add_model_options, open_pipeline
 from pipelines.image_input import open_image
 from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT, ARDragPipeline
 from pipelines.video import Frame, contact_sheet, with_paths, write_video
@@ -35,9 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default=str(BUNDLED_CHECKPOINT), help="folder or Hub name (default: bundled)")
     parser.add_argument("--prompt", default="", help="what happens in the video")
     parser.add_argument("--num_frames", type=int, help="pixel frames, 4k + 1 (default: as the tracks, or 33)")
+    parser.add_argument("--height", type=int, help="pixels; with --width (default: the model's nearest size)")
+    parser.add_argument("--width", type=int, help="pixels; with --height")
     parser.add_argument("--steps", type=int, help="denoising steps per latent (default: the checkpoint's own)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and same tracks give the same pixels")
     parser.add_argument("--guidance_scale", type=float, default=1.0, help="classifier-free guidance (1 is off)")
+    add_model_options(parser)
     parser.add_argument("--draw_paths", action="store_true", help="draw paths blue and the current point red")
     parser.add_argument("--contact_sheet", metavar="S.png", help="also write the frames as one picture")
     parser.add_argument("--save_tracks", metavar="T2.json", help="also write the tracks as they were used")
@@ -64,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     check_targets(options)
     tracks = None if options.tracks is None else load_tracks(options)
     image = open_image(options.image)
-    pipeline = ARDragPipeline.from_pretrained(options.model)
+    pipeline = open_pipeline(options.model, options.device, options.dtype, options.lora)
     frames = generate(pipeline, image, tracks, options)
     used = Tracks.empty(len(frames)) if tracks is None else tracks.extended(len(frames))
     shown = list(with_paths(frames, used, image.size)) if options.draw_paths else frames
@@ -130,6 +134,8 @@ def generate(
         options.prompt,
         tracks=tracks,
         num_frames=options.num_frames,
+        height=options.height,
+        width=options.width,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         seed=options.seed,

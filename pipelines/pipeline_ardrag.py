@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
-from diffusers.loaders import WanLoraLoaderMixin
 from torch import Tensor
 
 from ardrag.controls.build import build_control
@@ -43,7 +42,7 @@ BUNDLED_CHECKPOINT = ROOT / "checkpoints" / "ardrag-tiny"
 """The checkpoint that comes with the repository: the default of every front end."""
 
 
-class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline, WanLoraLoaderMixin):
+class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
     """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
 
     Args:

@@ -82,7 +82,7 @@ def write_video(
     Raises:
         ValueError: if there is no frame, or the folder does not exist or cannot be written.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     if target.suffix.lower() != ".mp4":
         raise ValueError(f"path: {target} must end in .mp4")
     if not target.parent.is_dir():

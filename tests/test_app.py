@@ -13,7 +13,9 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
         ["--model", "user/x", "--host", "0.0.0.0", "--port", "80", "--share", "--seats", "9"]
     )
     assert (options.model, options.host, options.port, options.share) == ("user/x", "0.0.0.0", 80, True)
-    assert options.seats == 9
+    assert options.seats == 9 and (options.device, options.dtype, options.lora) == (None, None, [])
+    options = app.parse_arguments(["--dtype", "bfloat16", "--lora", "a.safetensors", "user/b"])
+    assert options.dtype == "bfloat16" and options.lora == ["a.safetensors", "user/b"]
     with pytest.raises(SystemExit):
         app.parse_arguments(["--port", "eighty"])
     assert "--port" in capsys.readouterr().err
@@ -28,3 +30,5 @@ def test_a_space_may_name_its_model_in_the_environment(monkeypatch: pytest.Monke
 def test_unknown_model_is_one_line(tmp_path) -> None:
     with pytest.raises(SystemExit, match="app.py: model: .* does not exist"):
         app.main(["--model", str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit, match="app.py: device: quantum cannot be used here .*; use cpu"):
+        app.main(["--device", "quantum"])

@@ -164,8 +164,9 @@ class Tracks(TrackFile):
         """
         given = Given(image_size, num_frames, item)
         if isinstance(path, str | os.PathLike):
-            with open(path, "rb") as file:
-                found = _files().read_document(file, given, Path(path))
+            place = Path(path).expanduser()
+            with open(place, "rb") as file:
+                found = _files().read_document(file, given, place)
         else:
             found = _files().read_document(path, given)
         tracks = cls.from_json(found)
@@ -194,7 +195,7 @@ class Tracks(TrackFile):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the track file whole or not at all."""
-        target, text = Path(path), self.to_json()
+        target, text = Path(path).expanduser(), self.to_json()
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
         try:
             with open(handle, "w", encoding="ascii") as file:

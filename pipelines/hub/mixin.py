@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import ModelMixin, SchedulerMixin
-from safetensors import SafetensorError
 
 from ardrag.flow import FewStepScheduler
 from ardrag.home import __version__
 from ardrag.saving import whole_folder
 from ardrag.transformer import CausalWanTransformer
+from pipelines.hub.adapters import AdapterMixin
 from pipelines.hub.client import (
     MODEL_INDEX,
     PIPELINE_FILE,
@@ -36,28 +36,29 @@ CONFIGS: dict[str, tuple[type[ModelMixin] | type[SchedulerMixin], str]] = {
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 
 
-class HubMixin:
+class HubMixin(AdapterMixin):
     """`from_pretrained`, `save_pretrained` and `push_to_hub` of a diffusers pipeline; comes before it in the bases."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Load a pipeline from a folder or the Hub, always with this package's code and from safetensors.
 
-        Takes the options of `DiffusionPipeline.from_pretrained`; ``revision`` pins a version, and with
-        ``HF_HUB_OFFLINE=1`` only the cache is asked. For code that comes with a repository see `DiffusionPipeline`'s
-        own ``custom_pipeline``.
+        Takes the options of `DiffusionPipeline.from_pretrained`; ``revision`` pins a version, ``subfolder`` says where
+        in the folder or repository the pipeline lies, and with ``HF_HUB_OFFLINE=1`` only the cache is asked. For code
+        that comes with a repository see `DiffusionPipeline`'s own ``custom_pipeline``.
 
         Raises:
             ValueError: if there is no such pipeline, it cannot be had, or it is not one that this version can load.
         """
         name = str(pretrained_model_name_or_path)
-        folder = fetch_pipeline(name, **{key: kwargs.pop(key) for key in HUB_OPTIONS if key in kwargs})
+        options = {key: kwargs.pop(key) for key in (*HUB_OPTIONS, "subfolder") if key in kwargs}
+        folder = fetch_pipeline(name, **options)
         check_saved(name, folder, cls.__name__, skip=kwargs)
         code = folder / PIPELINE_FILE
         if code.is_file():
             warn_of_changes(code.read_text(encoding="utf-8"), name, __version__)
         try:
-            pipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)  # type: ignore[misc]
+            pipeline = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         except (OSError, KeyError) as error:
             raise ValueError(f"model: {name} cannot be loaded: {error}") from error
         if "quantization_config" not in kwargs:
@@ -72,27 +73,11 @@ class HubMixin:
         A repository may carry code for those who do not have this package. diffusers would prefer that code to ours
         wherever a file of that name lies beside the weights. It asks the module named here for base classes too.
         """
-        config = super().load_config(*args, **kwargs)  # type: ignore[misc]
+        config = super().load_config(*args, **kwargs)
         for component, (kind, _) in CONFIGS.items():
             if isinstance(config, dict) and config.get(component, [None, None])[1] == kind.__name__:
                 config[component] = [__name__, kind.__name__]
         return config
-
-    @classmethod
-    def lora_state_dict(cls, pretrained_model_name_or_path_or_dict: Any, **kwargs: Any) -> Any:
-        """LoRA weights as diffusers reads them, but from safetensors alone: pickles may run any code when opened.
-
-        Raises:
-            ValueError: if the weights are pickled, or cannot be read.
-        """
-        source, name = pretrained_model_name_or_path_or_dict, kwargs.get("weight_name")
-        called = "lora: the weights given" if isinstance(source, dict) else f"lora: {source}"
-        if kwargs.get("use_safetensors") is False or not (name is None or str(name).endswith(".safetensors")):
-            raise ValueError(f"{called}: {name or 'pickled weights'} may run any code; convert them to safetensors")
-        try:
-            return super().lora_state_dict(source, **{**kwargs, "use_safetensors": True})  # type: ignore[misc]
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{called} has no safetensors that can be read ({error}); convert it") from error
 
     def save_pretrained(
         self,
@@ -118,7 +103,7 @@ class HubMixin:
             raise ValueError("safe_serialization: pickled weights are not written; leave it at True")
         folder = Path(save_directory).expanduser()
         with whole_folder(folder, kwargs.get("variant")) as fresh:
-            super().save_pretrained(fresh, **kwargs)  # type: ignore[misc]
+            super().save_pretrained(fresh, **kwargs)
         if push_to_hub:
             name = open_repository(repo_id or folder.name, private, token)
             self._publish(folder, name, token, commit_message, create_pr)
