@@ -57,7 +57,7 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         coloured_tracks: what checkpoints before ``control`` say for ``control="coloured"``.
 
     Settings that are left out are those of the last pipeline with the same transformer, so that
-    ``ARDragPipeline(**pipe.components)`` keeps them; otherwise the paper's: buckets of appendix B.1, heat maps, and 16.
+    ``ARDragPipeline(**pipe.components)`` keeps them; otherwise the paper's: buckets of appendix B.1, heat maps, 16.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
