@@ -18,7 +18,6 @@ from diffusers import AutoencoderKLWan, DiffusionPipeline
 from torch import Tensor
 
 from ardrag.controls.build import build_control
-from ardrag.controls.control import Control
 from ardrag.flow import FewStepScheduler
 from ardrag.home import ROOT
 from ardrag.streaming_vae import fold_causal_convs
@@ -104,11 +103,6 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         settings = {name: self.config[name] for name in DEFAULTS if name in self.config}
         if settings and self.transformer is not None:
             _settings[self.transformer] = settings
-
-    @property
-    def control(self) -> Control:
-        """What the model is shown of the tracks."""
-        return build_control(self.config.control)
 
     @torch.no_grad()
     def __call__(

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ardrag.controls.build import build_control
 from ardrag.controls.control import Control
 from ardrag.flow import FewStepScheduler
 from ardrag.tracks.tracks import Tracks
@@ -38,9 +39,13 @@ class StreamingMixin(EncodingMixin):
     """`start_session` and `stream` of a diffusers pipeline, with what they check and choose."""
 
     config: Any
-    control: Control
     scheduler: FewStepScheduler
     maybe_free_model_hooks: Any
+
+    @property
+    def control(self) -> Control:
+        """What the model is shown of the tracks."""
+        return build_control(self.config.control)
 
     def check_inputs(
         self,
@@ -57,6 +62,7 @@ class StreamingMixin(EncodingMixin):
         Raises:
             ValueError: naming the argument and the remedy.
         """
+        check_scheduler(self.scheduler)
         check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
         check_size(height, width, self._size_step)
         check_steps(num_inference_steps)

@@ -123,7 +123,7 @@ class AdapterMixin(WanLoraLoaderMixin):
             state, metadata = super().lora_state_dict(source, **options)
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{called} has no safetensors that can be read ({error}); convert it") from error
-        except (KeyError, IndexError) as error:
+        except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"{called} is not a LoRA of Wan's transformer that is known here ({error})") from error
         state = our_layout(state, called)
         return (state, settings if metadata is None else metadata) if told else state

@@ -234,7 +234,6 @@ BREAKS = {
     "pixels": "pipelines.session.to_frames",
     "cache pass": "pipelines.session.write_cache",
     "cache archive": "ardrag.kv_cache.KVCache._archive",
-    "log of the control": "pipelines.session.TrackArrays",
 }
 
 
