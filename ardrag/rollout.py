@@ -95,8 +95,9 @@ def velocity_of(
     Latents stay in float32 between steps where the weights are in half precision; ``options`` go to the transformer.
     """
     inputs = transformer_input(latents, conditions, transformer.config.input_layout)
-    options |= {"attention_kwargs": conditions.attention_kwargs, "return_dict": False}
-    (velocity,) = transformer(inputs, timestep, conditions.text, conditions.image_tokens, **options)
+    if conditions.attention_kwargs is not None:
+        options["attention_kwargs"] = conditions.attention_kwargs
+    (velocity,) = transformer(inputs, timestep, conditions.text, conditions.image_tokens, return_dict=False, **options)
     answer: Tensor = velocity.to(latents.dtype)
     return answer
 

@@ -157,14 +157,20 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             raise ValueError("Give both image_dim and added_kv_proj_dim (image tokens), or neither.")
 
     def new_cache(
-        self, batch_size: int, height: int, width: int, history_frames: int = 0, device: torch.device | None = None
+        self,
+        batch_size: int,
+        height: int,
+        width: int,
+        history_frames: int = 0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
     ) -> KVCache:
         """An empty KV cache for latents `[batch_size, C, F, height, width]` on `device`, where the model will run.
 
-        Its dtype is that of the keys: the model's, or that of the autocast which the cache is made under.
+        `dtype` is that of the keys; None is the model's, or that of the autocast which the cache is made under.
         """
         config, place = self.config, self.device if device is None else device
-        dtype = torch.get_autocast_dtype(place.type) if torch.is_autocast_enabled(place.type) else self.dtype
+        own = torch.get_autocast_dtype(place.type) if torch.is_autocast_enabled(place.type) else self.dtype
         rows, columns = self._grid(height, width)
         return KVCache(
             num_layers=config.num_layers,
@@ -177,7 +183,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             sink_frames=config.sink_frames,
             history_frames=history_frames,
             shift_keys=shift_keys,
-            dtype=dtype,
+            dtype=own if dtype is None else dtype,
             device=place,
         )
 

@@ -86,12 +86,6 @@ def test_the_vae_leaves_its_convolutions_for_the_cpu_behind(accelerator, make_pi
     call(pipe.to(accelerator), picture)
 
 
-def test_a_generator_of_the_device(accelerator, make_pipeline, picture, expected):
-    pipe = make_pipeline().to(accelerator)
-    generator = torch.Generator(accelerator).manual_seed(0)
-    assert call(pipe, picture, generator).shape == expected.shape
-
-
 @pytest.mark.parametrize("half", ["transformer", "vae"])
 def test_two_precisions(accelerator, make_pipeline, picture, expected, half):
     pipe = make_pipeline()
