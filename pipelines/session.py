@@ -30,6 +30,7 @@ from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
+from pipelines.applied_rows import AppliedRows
 from pipelines.frame_store import Frame, FrameStore
 from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
 from pipelines.video import frame_pixels, to_frames, write_video
@@ -110,7 +111,7 @@ class Session:
             device=inputs.reference.device,
         )
         self._states: deque[tuple[int, Moment, Brushes]] = deque(maxlen=inputs.history_latents)
-        self._applied: list[TrackArrays] = []
+        self._applied = AppliedRows()
         self._brushes: Brushes = ()
         self._guidance_scale = inputs.guidance_scale
         self.position = 0
@@ -146,7 +147,9 @@ class Session:
     @property
     def tracks(self) -> Tracks:
         """The control that was really applied, frame by frame, on the picture as it was given."""
-        return replace(applied_tracks(self._applied, self._brushes, self.fps), canvas=Canvas(*self._inputs.picture))
+        return replace(
+            applied_tracks(self._applied.arrays, self._brushes, self.fps), canvas=Canvas(*self._inputs.picture)
+        )
 
     @property
     def next_frames(self) -> range:
@@ -175,7 +178,7 @@ class Session:
         if isinstance(points, Tracks):
             rows = Rows(points.on_picture(*self._inputs.picture, frames=frames), points.brushes())
         else:
-            last = self._applied[-1] if self._applied else None
+            last = self._applied.last
             if isinstance(points, TrackArrays):
                 arrays = checked_rows(points, last, len(frames))
             else:
@@ -203,7 +206,7 @@ class Session:
             self._states.pop()
         kept = self._first_frame_of(latent)
         self.frames.truncate(kept)
-        del self._applied[kept:]
+        self._applied.truncate(kept)
         self.position = latent
 
     def fork(self) -> Session:
@@ -212,7 +215,7 @@ class Session:
         twin._restore(self._moment())
         twin._cache = self._cache.fork()
         twin._states.extend(self._states)
-        twin._applied = list(self._applied)
+        twin._applied = self._applied.copy()
         twin._brushes = self._brushes
         twin._guidance_scale, twin.latents = self._guidance_scale, self.latents
         twin.position = self.position
@@ -277,14 +280,14 @@ class Session:
                 self.frames.append(frame)
             with self._timed("cache"):
                 write_cache(self._transformer, clean, conditions, self._cache, self._guidance)
-            self._applied.extend(TrackArrays(*(column[t] for column in rows.arrays)) for t in range(len(frames)))
+            self._applied.extend(rows.arrays)
             self._states.append((start, before, self._brushes))
             self._brushes, self.latents, self.position = rows.brushes, clean, stop
         except BaseException:  # an interrupt, a full disk: as if the step had not begun
             self._restore(before)
             self._cache.retract(start)
             self.frames.truncate(kept)
-            del self._applied[kept:]
+            self._applied.truncate(kept)
             raise
         return frames
 

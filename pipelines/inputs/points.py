@@ -90,29 +90,24 @@ def _checked_place(place: Sequence[float], track: int) -> tuple[np.ndarray, np.f
     return values[:2], pressed
 
 
-def applied_tracks(rows: Sequence[TrackArrays], brushes: Sequence[float | None], fps: float) -> Tracks:
-    """`Tracks` from what was applied in each frame; a track that came later is invisible before.
+def applied_tracks(applied: TrackArrays, brushes: Sequence[float | None], fps: float) -> Tracks:
+    """`Tracks` from what was applied in each frame, ``[T, P]``.
 
     Clips longer than a track may have points go on as edits, which replay to the same numbers.
     """
-    if not rows:
+    xy, visible, force = applied
+    length, count = force.shape
+    if not length:
         return Tracks.empty(1)
-    count = max(len(row.force) for row in rows)
-    xy = np.zeros((len(rows), count, 2), np.float32)
-    visible = np.zeros((len(rows), count), bool)
-    force = np.zeros((len(rows), count), np.float32)
-    for t, row in enumerate(rows):
-        present = len(row.force)
-        xy[t, :present], visible[t, :present], force[t, :present] = row
     xy = held_places(xy, visible)
     part = 1 + (MAX_POINTS - 1) // 4 * 4
-    tracks = Tracks.from_array(xy[:part], visible[:part], force[:part], fps=fps, num_frames=len(rows))
+    tracks = Tracks.from_array(xy[:part], visible[:part], force[:part], fps=fps, num_frames=length)
     widths = [*brushes, *[None] * count]
     wide = tuple(replace(track, sigma=width) for track, width in zip(tracks.tracks, widths, strict=False))
     tracks = replace(tracks, tracks=wide, _versions=None)
-    for start in range(part, len(rows), part - 1):
+    for start in range(part, length, part - 1):
         for p, track in enumerate(tracks.tracks):
-            frames = range(start, min(start + part - 1, len(rows)))
+            frames = range(start, min(start + part - 1, length))
             tail = [(f, *map(float, (*xy[f, p], force[f, p], visible[f, p]))) for f in frames]
             tracks = tracks.with_edit("replace_tail", track.id, start, tail)
     return tracks

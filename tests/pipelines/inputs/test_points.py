@@ -6,6 +6,7 @@ import pytest
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import MAX_POINTS, SIGMA
 from ardrag.tracks.tracks import Tracks
+from pipelines.applied_rows import AppliedRows
 from pipelines.inputs.points import applied_tracks, glide
 
 
@@ -26,10 +27,6 @@ def test_glide_lets_go_and_leaves_the_canvas():
     assert glide((), None, 1).xy.shape == (1, 0, 2)
 
 
-def rows_of(xy, visible, force):
-    return [TrackArrays(xy[t], visible[t], force[t]) for t in range(len(xy))]
-
-
 def test_applied_tracks_are_what_was_applied():
     """Also those that came later, places out of sight, and more frames than a track may have points."""
     length = 2 * MAX_POINTS + 1 - (2 * MAX_POINTS) % 4
@@ -38,15 +35,13 @@ def test_applied_tracks_are_what_was_applied():
     visible = generator.random((length, 2)) < 0.8
     force = generator.random((length, 2)).astype(np.float32)
     xy[~visible] = 7.0
-    rows = rows_of(xy, visible, force)
-    rows[:5] = [TrackArrays(row.xy[:1], row.visible[:1], row.force[:1]) for row in rows[:5]]
-    tracks = applied_tracks(rows, [0.05], 16.0)
-    sampled = tracks.to_array()
     visible[:5, 1] = False
+    tracks = applied_tracks(TrackArrays(xy, visible, force), [0.05], 16.0)
+    sampled = tracks.to_array()
     assert tracks.num_frames == length and tracks.sigmas() == [0.05, SIGMA]
     assert np.array_equal(sampled.visible, visible)
     assert np.array_equal(sampled.xy[visible], xy[visible]) and np.array_equal(sampled.force[visible], force[visible])
 
 
 def test_no_frame_no_tracks():
-    assert applied_tracks([], [], 16.0) == Tracks.empty(1)
+    assert applied_tracks(AppliedRows().arrays, [], 16.0) == Tracks.empty(1)
