@@ -23,7 +23,7 @@ TimedPlace = tuple[float, float, float, float]
 """(milliseconds, x, y, force), x and y in 0..1 of the canvas."""
 
 
-@dataclass
+@dataclass(slots=True)
 class LiveTrack:
     """A track under a pointer, or where a pointer left it."""
 
@@ -105,7 +105,7 @@ class Control:
         elif key in self._live:
             origin = (time, *self._live[key].last[1:])
         else:  # a planned track, seen in the last sample
-            x, y = map(float, self._last.xy[-1, self._keys.index(key)])
+            x, y = map(float, self._last.xy[self._keys.index(key)])
             origin = (time, x, y, force)
         self._live[key] = LiveTrack(origin, pointer, list(way))
 
@@ -131,13 +131,16 @@ class Control:
                 source = place_of[key]
                 xy[:, column], visible[:, column] = planned.xy[:, source], planned.visible[:, source]
                 force[:, column] = planned.force[:, source]
-        self._last = TrackArrays(xy, visible, force)
-        return self._last
+        self.see(TrackArrays(xy[-1], visible[-1], force[-1]))
+        return TrackArrays(xy, visible, force)
+
+    def see(self, row: TrackArrays | None) -> None:
+        """Note where the tracks are in the last frame, ``[P]``, for presses that take hold of them."""
+        self._last = row
 
     def snapshot(self) -> Control:
         """A copy that nobody presses on, to come back to."""
         twin = copy.copy(self)
-        twin._keys, twin._brushes = list(self._keys), dict(self._brushes)
         twin._live = {key: LiveTrack(track.last) for key, track in self._live.items()}
         return twin
 
@@ -148,10 +151,9 @@ class Control:
         return [*spots, *(("camera", i) for i in range(rest))]
 
     def _add_columns(self) -> None:
-        for key, brush in zip(self._plan_keys(), self._plan.brushes(), strict=True):
-            self._brushes[key] = brush
-            if key not in self._keys:
-                self._keys.append(key)
+        planned = dict(zip(self._plan_keys(), self._plan.brushes(), strict=True))
+        self._brushes = {**self._brushes, **planned}  # new ones: copies of this control share the old
+        self._keys = [*self._keys, *(key for key in planned if key not in self._keys)]
 
     def _near(self, place: TimedPlace) -> Hashable | None:
         """The column nearest to ``place`` within reach that no pointer holds."""
@@ -162,8 +164,8 @@ class Control:
                 if live.pointer is not None:
                     continue
                 x, y = (live.pending or [live.last])[-1][1:3]
-            elif self._last is not None and column < self._last.force.shape[1] and self._last.visible[-1, column]:
-                x, y = self._last.xy[-1, column]
+            elif self._last is not None and column < len(self._last.force) and self._last.visible[column]:
+                x, y = self._last.xy[column]
             else:
                 continue
             distance = float(np.hypot(x - place[1], y - place[2]))
@@ -175,6 +177,5 @@ class Control:
         if len(self._live) >= MAX_LIVE_TRACKS or len(self._keys) >= MAX_TRACKS:
             raise ValueError(f"drag: {len(self._live)} tracks are held already; take hold of one of them, or rewind")
         key = ("live", len(self._keys))
-        self._keys.append(key)
-        self._brushes[key] = None
+        self._keys, self._brushes = [*self._keys, key], {**self._brushes, key: None}
         return key

@@ -96,6 +96,7 @@ class Take:
         frames = self.session.next_frames
         latent = self.session.position
         before = self.control.snapshot()
+        before.see(None)  # the session remembers where the tracks were
         dragged = self.control.pressed or self.control.pending
         self._settle = SETTLE_LATENTS if dragged else max(0, self._settle - 1)
         rows = self.control.sample(frames)
@@ -127,6 +128,7 @@ class Take:
             except ValueError:  # farther back than the session remembers: same seed and same control, same pixels
                 yield from self._replay(latent)
             self.control = self._before[latent].snapshot()
+            self.control.see(self.session.last_row)
             del self._before[latent:]
         self.playing, self.paced, self._settle = False, True, 0
         self._seen = len(self.session.frames) - 1

@@ -30,9 +30,9 @@ from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
-from pipelines.applied_rows import AppliedRows
-from pipelines.frame_store import Frame, FrameStore
 from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
+from pipelines.past.applied_rows import AppliedRows
+from pipelines.past.frame_store import Frame, FrameStore
 from pipelines.video import frame_pixels, to_frames, write_video
 
 
@@ -150,6 +150,11 @@ class Session:
         return replace(
             applied_tracks(self._applied.arrays, self._brushes, self.fps), canvas=Canvas(*self._inputs.picture)
         )
+
+    @property
+    def last_row(self) -> TrackArrays | None:
+        """The control of the last frame, ``[P]``, or None before the first."""
+        return self._applied.last
 
     @property
     def next_frames(self) -> range:

@@ -122,3 +122,13 @@ def test_latent_that_was_never_made_is_an_error(begin):
         with pytest.raises(ValueError, match="latent: 9 is not in this take; choose 0 to 4"):
             finished(way(9))
     assert len(take.session.frames) == 13
+
+
+@pytest.mark.parametrize("latent", [0, 2])
+def test_drawn_track_can_be_taken_hold_of_after_a_rewind(begin, latent):
+    take = Take(begin, PATH, 13, paced=False)
+    run(take)
+    finished(take.rewind(latent))
+    x, y = take.session.last_row.xy[0] if latent else (0.5, 0.5)
+    take.control.move(1, [(0.0, float(x), float(y), 1.0)])
+    assert len(take.control.brushes) == (1 if latent else 2), "before the first frame a press makes a new track"

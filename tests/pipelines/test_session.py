@@ -10,7 +10,7 @@ import pytest
 
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
-from pipelines.frame_store import FrameStore
+from pipelines.past.frame_store import FrameStore
 
 
 WAY = [[(0.2, 0.3)], [(0.5, 0.5)], [(0.6, 0.6), (0.1, 0.9, 0.5)], [None, (0.3, 0.9)], [], [(0.4, 0.2)], [(0.5, 0.2)]]

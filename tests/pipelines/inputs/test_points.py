@@ -6,8 +6,8 @@ import pytest
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import MAX_POINTS, SIGMA
 from ardrag.tracks.tracks import Tracks
-from pipelines.applied_rows import AppliedRows
 from pipelines.inputs.points import applied_tracks, glide
+from pipelines.past.applied_rows import AppliedRows
 
 
 def test_glide_is_a_straight_line():

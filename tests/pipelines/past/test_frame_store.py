@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.frame_store import FrameStore
+from pipelines.past.frame_store import FrameStore
 
 
 def frame(value):

@@ -30,7 +30,7 @@ class AppliedRows:
     def arrays(self) -> TrackArrays:
         """All rows ``[T, P]``, with a column for each track there was; a view until the next change."""
         tracks = int(self._widths[: self._count].max(initial=0))
-        return TrackArrays(*(column[: self._count, :tracks] for column in self._room))
+        return _part(self._room, slice(self._count), slice(tracks))
 
     @property
     def last(self) -> TrackArrays | None:
@@ -38,7 +38,7 @@ class AppliedRows:
         if not self._count:
             return None
         here = self._count - 1
-        return TrackArrays(*(column[here, : self._widths[here]] for column in self._room))
+        return _part(self._room, here, slice(self._widths[here]))
 
     def extend(self, rows: TrackArrays) -> None:
         """Add ``rows`` ``[T, P]``."""
@@ -76,3 +76,7 @@ class AppliedRows:
 def _room(frames: int, tracks: int) -> TrackArrays:
     xy = np.zeros((frames, tracks, 2), np.float32)
     return TrackArrays(xy, np.zeros((frames, tracks), bool), np.zeros((frames, tracks), np.float32))
+
+
+def _part(rows: TrackArrays, frames: int | slice, tracks: slice) -> TrackArrays:
+    return TrackArrays(rows.xy[frames, tracks], rows.visible[frames, tracks], rows.force[frames, tracks])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ardrag.tracks.sampling import TrackArrays
-from pipelines.applied_rows import LEAST, AppliedRows
+from pipelines.past.applied_rows import LEAST, AppliedRows
 
 
 def random_rows(generator, frames, tracks):
