@@ -118,6 +118,10 @@ def empty_copy(transformer: CausalWanTransformer, channels: int) -> CausalWanTra
     return copy
 
 
+CLIPS = 6
+"""Clips of a batch that the last layer is solved on."""
+
+
 @torch.no_grad()
 def solve_last_layer(pipeline: ARDragPipeline, config: TransplantConfig) -> float:
     """Set the last layer to the best linear one; returns the share of the velocity that it leaves unexplained."""
@@ -129,9 +133,9 @@ def solve_last_layer(pipeline: ARDragPipeline, config: TransplantConfig) -> floa
     hook = pipeline.transformer.proj_out.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     features, targets = [], []
     for number in tqdm(range(config.batches), desc="last layer"):
-        generator = seeded_generator(0, number)
-        batch = pool.draw(6, generator, shape_generator(0, number))
-        draws = draw_step(batch, blank(batch), settings, generator)
+        generators = [seeded_generator(0, number, clip) for clip in range(CLIPS)]
+        batch = pool.draw(generators, shape_generator(0, number))
+        draws = draw_step(batch, blank(batch), settings, generators)
         model(batch, pipeline, draws, settings)
         velocity = velocity_target(batch.latents, draws.noise)
         rows = patches(velocity).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1)  # channels last, as it projects
