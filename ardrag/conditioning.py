@@ -69,11 +69,18 @@ class Conditions:
         return replace(self, motion=self.motion[:, :, low:high], image=self.image[:, :, low:high], first_latent=start)
 
 
-def image_slot(reference: Tensor, noise: Tensor, first_latent: int = 0) -> Tensor:
+def image_slot(reference: Tensor, noise: Tensor, first_latent: int = 0, fill: str = "noise") -> Tensor:
     """The image slot of Eq. 6: the reference latent ``[B, C, 1, H, W]`` at latent 0, ``noise`` elsewhere.
 
     ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator: a result does not depend on its batch.
+    ``fill`` is the transformer's ``image_fill``: ``"zeros"`` where a public checkpoint knows zeros instead of noise.
+
+    Raises:
+        ValueError: for ``"grey"``, the latents of a grey video after the picture, which nothing here makes yet.
     """
+    if fill == "grey":
+        raise ValueError("image_fill: a checkpoint with grey after the picture cannot be run yet; convert Fun-Control")
+    noise = torch.zeros_like(noise) if fill == "zeros" else noise
     if first_latent > 0:
         return noise
     return torch.cat([reference.to(noise), noise[:, :, 1:]], dim=2)

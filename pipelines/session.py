@@ -309,7 +309,8 @@ class Session:
         """Control signals of the chunk (Eq. 6), doubled for guidance."""
         inputs = self._inputs
         motion = self._control.next(tracks, self._look)
-        image = image_slot(inputs.reference, noise((1, inputs.reference.shape[1], *motion.shape[2:])), start)
+        drawn = noise((1, inputs.reference.shape[1], *motion.shape[2:]))
+        image = image_slot(inputs.reference, drawn, start, self._transformer.config.image_fill)
         rows = inputs.text.shape[0]
         return Conditions(
             motion.expand(rows, -1, -1, -1, -1),

@@ -21,9 +21,9 @@ from pipelines.inputs.arguments import (
     check_guidance,
     check_latents,
     check_output_type,
-    check_scheduler,
     check_size,
     check_steps,
+    check_streams,
     check_texts,
     check_tracks,
     whole_number,
@@ -62,7 +62,7 @@ class StreamingMixin(EncodingMixin):
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        check_scheduler(self.scheduler)
+        check_streams(self.scheduler)
         check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
         check_size(height, width, self._size_step)
         check_steps(num_inference_steps)
@@ -130,7 +130,7 @@ class StreamingMixin(EncodingMixin):
         """
         image = check_image(image)
         height, width = check_size(*self.size_for(image, height, width), self._size_step)
-        check_scheduler(self.scheduler)
+        check_streams(self.scheduler)
         check_steps(num_inference_steps)
         history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
         seed = whole_number(seed, "seed", 0)

@@ -114,6 +114,16 @@ def check_scheduler(scheduler: Any) -> None:
         )
 
 
+def check_streams(scheduler: Any) -> None:
+    """Raise ValueError unless the scheduler is ours and its checkpoint makes latent after latent."""
+    check_scheduler(scheduler)
+    if scheduler.config.mode != "causal":
+        raise ValueError(
+            f"mode: this checkpoint is {scheduler.config.mode} and makes a clip at once, which ARDragPipeline cannot "
+            "do yet; train a causal student from it (python -m training.finetune --causal true --init_from FOLDER)"
+        )
+
+
 def check_texts(prompt: str | None, embeds: Tensor | None, name: str, width: int) -> None:
     """Raise ValueError unless a text is given as words or as tokens ``[1, any, width]``, not both."""
     if embeds is None:

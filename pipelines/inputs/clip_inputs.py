@@ -32,6 +32,7 @@ def clip_inputs(
     """
     scene = pipeline.scene(image, masks, seed)
     motion = pipeline.control.clip(pipeline.vae, scene, Rows.of(tracks, range(num_frames)))
-    slot = image_slot(scene.reference, noise((1, scene.reference.shape[1], *motion.shape[2:])))
+    drawn = noise((1, scene.reference.shape[1], *motion.shape[2:]))
+    slot = image_slot(scene.reference, drawn, fill=pipeline.transformer.config.image_fill)
     text, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
     return Conditions(motion, slot, text, pipeline.encode_image(image)), scene.reference

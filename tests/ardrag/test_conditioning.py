@@ -69,6 +69,11 @@ def test_image_stands_at_latent_0_only():
     assert torch.equal(slot[:, :, :1], reference) and torch.equal(slot[:, :, 1:], noise[:, :, 1:])
     assert torch.equal(image_slot(reference, noise, first_latent=3), noise)
     assert image_slot(reference.double(), noise).dtype == noise.dtype
+    zeros = image_slot(reference, noise, fill="zeros")
+    assert torch.equal(zeros[:, :, :1], reference) and not zeros[:, :, 1:].any()
+    assert not image_slot(reference, noise, first_latent=3, fill="zeros").any()
+    with pytest.raises(ValueError, match="image_fill: a checkpoint with grey after the picture cannot be run yet"):
+        image_slot(reference, noise, fill="grey")
 
 
 def test_chunks_count_from_the_start_of_the_clip(conditions):

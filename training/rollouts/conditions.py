@@ -30,7 +30,7 @@ def clip_conditions(
     pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
     return Conditions(
         motion=motion,
-        image=image_slot(batch.latents[:, :, :1], image_noise),
+        image=image_slot(batch.latents[:, :, :1], image_noise, fill=pipeline.transformer.config.image_fill),
         text=encode_text(pipeline.tokenizer, pipeline.text_encoder, captions).to(batch.latents),
         image_tokens=encode_image_tokens(pipeline.image_encoder, pictures.to(encoder)).to(batch.latents),
     )

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from ardrag.flow import FewStepScheduler
 from pipelines.inputs.arguments import (
     check_frame_count,
     check_guidance,
     check_size,
     check_steps,
+    check_streams,
     one_each,
     whole_number,
 )
@@ -51,3 +53,9 @@ def test_one_for_all_or_one_for_each():
         one_each(["a", "b"], 3, "prompt", str)
     with pytest.raises(ValueError, match="prompt: int is not"):
         one_each(["a", 1], 2, "prompt", str)
+
+
+def test_a_checkpoint_that_makes_clips_at_once_is_not_streamed():
+    check_streams(FewStepScheduler())
+    with pytest.raises(ValueError, match="mode: this checkpoint is bidirectional .* train a causal student from it"):
+        check_streams(FewStepScheduler(mode="bidirectional"))
