@@ -1,8 +1,10 @@
 """Encode clips once: video latents, motion latents, tracks and reference picture, as a `datasets` dataset on disk.
 
     python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --num_clips 1500 --num_frames 17
+    python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --data runs/curated
 
-Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes several
+Sprite World is made as it is encoded; ``--data`` encodes what `training.curate` kept, in its sizes and lengths. Rows
+are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes several
 folders, of any size and length. With ``--categories occluded`` a folder holds the clips of the range that are hard in
 that way; given to training beside the others, they are drawn more often.
 """
@@ -14,6 +16,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +36,9 @@ from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.photos import PhotoClip, make_photo_clip
 from ardrag.worlds.sprites import SpriteClip, make_clip
-from training.run.clips import FEATURES, pack_clip
+from training.curate.record import decode_video
+from training.curate.store import read_manifest, read_rows
+from training.run.clips import FEATURES, pack_clip, unpack_tracks
 from training.run.config import parse_config
 
 
@@ -52,6 +57,7 @@ class PrecomputeConfig:
     output_dir: str = field(metadata={"help": "Folder of the dataset to write."})
     world: str = field(default="sprites", metadata={"help": "sprites or photos (Photo World)."})
     split: str = field(default="train", metadata={"help": "Split of the world."})
+    data: str = field(default="", metadata={"help": "Folder of curated clips; empty: the world."})
     start: int = field(default=0, metadata={"help": "First clip."})
     num_clips: int = field(default=1500, metadata={"help": "Number of clips, or of those to choose from."})
     categories: list[str] = field(
@@ -119,6 +125,20 @@ def world_clips(config: PrecomputeConfig) -> Iterator[RawClip]:
         )
 
 
+def curated_clips(config: PrecomputeConfig) -> Iterator[RawClip]:
+    """Clips that `training.curate` kept, and a person did not reject."""
+    folder, found = Path(config.data), False
+    read_manifest(folder)
+    for row in tqdm(read_rows(folder), desc="encode", mininterval=10):
+        if not row["drop"]:
+            found = True
+            tracks = Tracks.from_array(*unpack_tracks(row), fps=row["fps"])
+            frames = decode_video(row["video"])
+            yield RawClip(row["id"], row["source"], row["caption"], frames, tracks, row["fps"])
+    if not found:
+        raise ValueError(f"data: {folder} kept no clip; its review.html says why each was dropped")
+
+
 def touched(clip: RawClip, weakest: float) -> RawClip:
     """``clip`` with a force that changes smoothly between ``weakest`` and 1, a function of its name."""
     if weakest == 1:
@@ -148,7 +168,8 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
     control = build_control(config.control)
     assert isinstance(control, PixelControl), "checked with the configuration"
-    clips = (touched(clip, config.touch_force) for clip in world_clips(config))
+    raw = curated_clips(config) if config.data else world_clips(config)
+    clips = (touched(clip, config.touch_force) for clip in raw)
     for batch in batches(clips, config.batch_size):
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
         shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]
