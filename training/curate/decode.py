@@ -41,7 +41,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise Unusable("no video")
-            yield container, container.streams.video[0]
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}  # damage is not to be painted over
+            yield container, stream
     except (av.error.FFmpegError, OSError) as error:
         raise Unusable("unreadable or damaged") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.image_input import covered_box
+from ardrag.tracks.crop import Crop
 from training.curate import store
 from training.curate.__main__ import main
 from training.curate.record import decode_video
@@ -86,7 +86,8 @@ def curated(films, tmp_path_factory):
 def errors(row, filmed, times):
     """Pixels of the bucket by which each track is off the truth, on average."""
     arrays = unpack_tracks(row)
-    left, top, right, _ = covered_box(filmed.width, filmed.height, row["height"], row["width"])
+    sizes = filmed.width, filmed.height
+    left, top, right, _ = Crop.covering(*sizes, row["width"], row["height"]).box(*sizes)
     scale = row["width"] / (right - left)
     moments = row["start"] + np.arange(row["frames"]) / row["fps"]
     shown = times[np.abs(times - moments[:, None]).argmin(1)]
