@@ -44,7 +44,7 @@ DROPS = {
     "short.mp4": "too short",
 }
 LIMIT = 1.5
-"""Pixels of the bucket by which a track may be off on average, as the issue of this work has it."""
+"""Pixels of the bucket by which a track may be off on average."""
 
 
 @pytest.fixture(scope="module")
