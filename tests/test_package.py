@@ -105,6 +105,7 @@ def test_wheel_holds_one_package(installed: Path) -> None:
         loose = re.compile(rf"^\s*(from|import) ({parts})\b", re.MULTILINE)
         wrong = [name for name in names if name.endswith(".py") and loose.search(archive.read(name).decode())]
         assert not wrong
+    assert not any("ardrag-tiny-photos" in name for name in names), "a start for training is no part of the package"
     for name in ("checkpoints/ardrag-tiny/model_index.json", "examples/examples.json", "app_assets/web/index.html"):
         assert f"ardrag/{name}" in names
 
