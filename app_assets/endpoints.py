@@ -18,7 +18,7 @@ from app_assets.gate.expiring_folder import ExpiringFolder
 from app_assets.live import events
 from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE, Start, read_start
-from app_assets.pictures import Pictures, data_url
+from app_assets.pictures import data_url, open_picture
 from app_assets.player import Player
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
@@ -30,7 +30,7 @@ Run = Callable[[Callable[[], T]], T]
 
 
 def generate_endpoint(
-    pipe: ARDragPipeline, pictures: Pictures, files: ExpiringFolder, run: Run[Any], max_frames: int
+    pipe: ARDragPipeline, files: ExpiringFolder, run: Run[Any], max_frames: int
 ) -> Callable[..., Any]:
     """`/generate`: see the returned function."""
 
@@ -51,7 +51,7 @@ def generate_endpoint(
             order = read_order(tracks, prompt, seed, num_frames, steps)
             order.check_length(max_frames)
             path = uploaded(image, files)
-            picture = pictures.fitted(str(path), path.name)
+            picture = open_picture(str(path), path.name)  # whole: tracks go through its crop with it
             stream = run(lambda: begin(pipe, picture, order))
             frames: list[Any] = []
             while part := run(lambda: next(stream, None)):

@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -51,15 +51,22 @@ def data_url(picture: Image.Image, quality: int = 95) -> str:
     return "data:image/webp;base64," + base64.b64encode(webp(picture, quality)).decode("ascii")
 
 
+class Fitted(NamedTuple):
+    """A picture in the size and crop that is generated, and the (width, height) that it had."""
+
+    shown: Image.Image
+    own: tuple[int, int]
+
+
 class Pictures:
     """All pictures that a page may name, in the size that is generated."""
 
     def __init__(self, pipe: ARDragPipeline) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Image.Image] = OrderedDict()
+        self._kept: OrderedDict[str, Fitted] = OrderedDict()
         self._examples = {Path(entry["image"]).stem: entry for entry in load_examples()}
-        self._fitted = {name: self.fitted(entry["image"], name) for name, entry in self._examples.items()}
+        self._fitted = {name: self._fit(entry["image"], name) for name, entry in self._examples.items()}
 
     def add(self, content: bytes, name: str) -> dict[str, Any]:
         """Keep an uploaded picture; gives what the page shows.
@@ -69,7 +76,7 @@ class Pictures:
         """
         if len(content) > MAX_UPLOAD:
             raise ValueError(f"image: {name} has more than {MAX_UPLOAD >> 20} MB; save it smaller")
-        picture = self.fitted(io.BytesIO(content), name)
+        picture = self._fit(io.BytesIO(content), name)
         token = secrets.token_urlsafe(24)
         with self._lock:
             self._kept[token] = picture
@@ -84,12 +91,12 @@ class Pictures:
             ValueError: if there is none.
         """
         if name in self._fitted:
-            return self._fitted[name]
+            return self._fitted[name].shown
         with self._lock:
             if name not in self._kept:
                 raise ValueError("picture: this one is not here any more; choose it again")
             self._kept.move_to_end(name)
-            return self._kept[name]
+            return self._kept[name].shown
 
     def examples(self) -> list[dict[str, Any]]:
         """All that a page needs to show and run the examples."""
@@ -104,16 +111,22 @@ class Pictures:
             for name, entry in self._examples.items()
         ]
 
-    def fitted(self, file: str | io.BytesIO, name: str | None = None) -> Image.Image:
-        """A picture file upright, in the size and crop that is generated.
+    def _shown(self, name: str, picture: Fitted) -> dict[str, Any]:
+        shown, (width, height) = picture
+        own = {"width": width, "height": height}
+        return {"picture": name, "src": data_url(shown), "width": shown.width, "height": shown.height, "own": own}
 
-        Raises:
-            ValueError: as `pipelines.image_input.open_image`.
-        """
-        Image.init()
-        known = [kind for kind in FORMATS if kind in Image.OPEN]
-        picture = open_image(file, name=name, max_pixels=MAX_PIXELS, formats=known)
-        return fit_image(picture, *self._pipe.size_for(picture, None, None))
+    def _fit(self, file: str | io.BytesIO, name: str) -> Fitted:
+        picture = open_picture(file, name)
+        return Fitted(fit_image(picture, *self._pipe.size_for(picture, None, None)), picture.size)
 
-    def _shown(self, name: str, picture: Image.Image) -> dict[str, Any]:
-        return {"picture": name, "src": data_url(picture), "width": picture.width, "height": picture.height}
+
+def open_picture(file: str | io.BytesIO, name: str) -> Image.Image:
+    """A picture file of a stranger, upright and whole.
+
+    Raises:
+        ValueError: as `pipelines.image_input.open_image`.
+    """
+    Image.init()
+    known = [kind for kind in FORMATS if kind in Image.OPEN]
+    return open_image(file, name=name, max_pixels=MAX_PIXELS, formats=known)

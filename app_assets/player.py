@@ -218,7 +218,9 @@ class Player:
         header = {"type": "files", "take": message.take, "seed": start.seed, "names": ["video.mp4", "tracks.json"]}
 
         def files() -> Reply:
-            tracks = replace(session.tracks, source={k: v for k, v in source.items() if v is not None})
+            made = session.tracks
+            known = {name: value for name, value in source.items() if value is not None}
+            tracks = replace(made, source=known, canvas=replace(made.canvas, fit="cover"))  # drawn on the cut picture
             video = mp4_bytes(frames, session.fps, tracks if message.draw else None)
             return Reply(header, (video, tracks.to_json().encode()))
 

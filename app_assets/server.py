@@ -128,7 +128,7 @@ def build_server(space: Space) -> Server:
 def build_endpoints(space: Space) -> gr.Blocks:
     """What Gradio's queue serves."""
     limits = space.limits
-    generate = generate_endpoint(space.pipe, space.pictures, space.files, space.run, limits.max_frames)
+    generate = generate_endpoint(space.pipe, space.files, space.run, limits.max_frames)
     stream = events_endpoint(space.player, space.mailboxes, space.run, limits.idle_seconds)
     if ON_ZERO_GPU:
         import spaces

@@ -6,7 +6,7 @@ import { Painter, paintBars } from "./paint.js";
 import { Results } from "./results.js";
 import { Studio } from "./studio.js";
 import { connect } from "./transport.js";
-import { History, coloured, emptyFile, readFile, retime } from "./tracks.js";
+import { History, coloured, emptyFile, onPicture, readFile, retime } from "./tracks.js";
 import { fromLink } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
@@ -59,7 +59,7 @@ class Page {
   planOf(numFrames) {
     const { width, height } = this.picture || {};
     const file = this.file.tracks.length || this.file.camera ? this.file : null;
-    return file && { ...file, num_frames: Math.min(file.num_frames, numFrames), canvas: { ...file.canvas, width, height } };
+    return file && { ...file, num_frames: Math.min(file.num_frames, numFrames), canvas: { ...file.canvas, width, height, fit: "cover" } };
   }
 
   /* What a take is made of, or null with a message. A watched one goes on for as long as the server allows. */
@@ -131,7 +131,8 @@ class Page {
 
   importFile(text) {
     try {
-      const file = readFile(text);
+      const read = readFile(text);
+      const file = this.picture ? onPicture(read, this.picture) : read;
       const { prompt, seed, steps } = file.source || {};
       this.open({ prompt, seed, steps, tracks: file });
       this.problem("");

@@ -213,6 +213,27 @@ export function hit(file, x, y, reach) {
   return best;
 }
 
+const alike = (one, other) => Math.abs(Math.log((one.width * other.height) / (one.height * other.width))) < 0.0101;
+
+/* A file as it lies on the picture that is shown, which is the middle of the one that was chosen (`picture.own`). Tracks
+   are of the whole picture, unless their canvas says that it was cut to that shape before. */
+export function onPicture(file, picture) {
+  const { own } = picture;
+  const canvas = file.canvas?.width && file.canvas?.height ? file.canvas : null;
+  if (alike(own, picture) || (canvas && (canvas.fit === "cover" || alike(canvas, picture)))) return file;
+  if (canvas && !alike(canvas, own)) {
+    throw new Error(`canvas: drawn on ${canvas.width} x ${canvas.height}, a picture of another shape; choose that picture first`);
+  }
+  if (file.camera) throw new Error("camera: its keys are of the whole picture, which is cut here; remove them and set them anew");
+  const wide = Math.min(1, (own.height * picture.width) / (own.width * picture.height));
+  const high = Math.min(1, (own.width * picture.height) / (own.height * picture.width));
+  const move = (p) => ({ ...p, x: (p.x - (1 - wide) / 2) / wide, y: (p.y - (1 - high) / 2) / high });
+  const moved = (entry) => ({ ...entry, points: (entry.points || []).map(move) });
+  const edits = file.edits ? { edits: file.edits.map(moved) } : {};
+  const shown = { width: picture.width, height: picture.height, fit: "cover" };
+  return { ...file, tracks: file.tracks.map(moved), ...edits, canvas: shown };
+}
+
 /* Text of a track file as a file; throws an Error that says what is wrong. The server checks every field again. */
 export function readFile(text) {
   let file;

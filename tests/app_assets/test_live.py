@@ -20,6 +20,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
 from app_assets import live, player
+from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from pipelines.session import Session
 from tests.app_assets.conftest import PATH, START, png, until
@@ -265,6 +266,25 @@ def test_endpoint_for_programs(run_space, tmp_path):
             client.predict(**{**arguments, **change}, api_name="/generate")
     with pytest.raises(Exception, match="not JSON"):
         client.predict(**arguments, tracks="{", api_name="/generate")
+
+
+def test_tracks_for_programs_go_through_the_crop_of_their_picture(run_space, tmp_path):
+    running = run_space()
+    client = Client(running.url, verbose=False)
+    side = running.space.pipe.config.buckets[0][0]
+    portrait = Image.effect_noise((side, 2 * side), 90).convert("RGB")
+    square = portrait.crop((0, side // 2, side, 3 * side // 2))
+    made = []
+    for picture, y in ((portrait, 0.35), (square, 0.2)):  # the middle half of the portrait: y = 2 * 0.35 - 0.5
+        picture.save(tmp_path / "picture.png")
+        tracks = Tracks.from_points([[(0, 0.3, y), (8, 0.7, y)]], num_frames=9)
+        arguments = {"image": handle_file(tmp_path / "picture.png"), "tracks": tracks.to_json(), "num_frames": 9}
+        *steps, _ = list(client.submit(**arguments, api_name="/generate"))
+        made.append([url for step in steps for url in step[0]["frames"]])
+    assert made[0] == made[1] and len(made[0]) == 9
+    wrong = replace(tracks, canvas=Canvas(640, 480)).to_json()
+    with pytest.raises(Exception, match="canvas: the tracks were drawn on 640 x 480"):
+        client.predict(image=handle_file(tmp_path / "picture.png"), tracks=wrong, num_frames=9, api_name="/generate")
 
 
 def test_snippet_of_the_readme_runs_as_written(run_space, monkeypatch, capsys):

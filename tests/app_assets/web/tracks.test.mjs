@@ -136,6 +136,23 @@ test("files are read, and refused with a reason", () => {
   ]) assert.throws(() => tracks.readFile(text), reason);
 });
 
+test("an imported file goes through the cut of the picture that is shown", () => {
+  const picture = { width: 128, height: 128, own: { width: 256, height: 512 } };
+  const whole = { ...file(), tracks: [{ id: "a", points: [{ f: 0, x: 0.3, y: 0.35 }] }], edits: [{ points: [{ f: 5, x: 0.7, y: 0.5 }] }] };
+  const shown = tracks.onPicture(whole, picture);
+  assert.ok(Math.abs(shown.tracks[0].points[0].y - 0.2) < 1e-9 && shown.tracks[0].points[0].x === 0.3);
+  assert.equal(shown.edits[0].points[0].y, 0.5);
+  assert.deepEqual(shown.canvas, { width: 128, height: 128, fit: "cover" });
+  assert.deepEqual(tracks.onPicture({ ...whole, canvas: { width: 256, height: 512 } }, picture).tracks, shown.tracks);
+  for (const canvas of [{ width: 64, height: 64 }, { width: 300, height: 200, fit: "cover" }]) {
+    const drawn = { ...whole, canvas };
+    assert.equal(tracks.onPicture(drawn, picture), drawn, "drawn on what is shown");
+  }
+  assert.equal(tracks.onPicture(whole, { ...picture, own: { width: 90, height: 90 } }), whole);
+  assert.throws(() => tracks.onPicture({ ...whole, canvas: { width: 512, height: 256 } }, picture), /another shape/);
+  assert.throws(() => tracks.onPicture({ ...whole, camera: { keys: [] } }, picture), /set them anew/);
+});
+
 test("undo and redo", () => {
   const history = new tracks.History(0);
   [1, 2, 2, 3].forEach((value) => history.set(value));
