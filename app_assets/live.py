@@ -17,7 +17,7 @@ from app_assets.gate.pace import Pace
 from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailbox
 from app_assets.messages import pack
-from app_assets.player import Player, Reply
+from app_assets.player import OVER, Player, Reply
 
 
 POLL_SECONDS = 0.01
@@ -25,7 +25,6 @@ SEND_SECONDS = 20.0
 """In which a visitor must take what is sent; who does not is gone."""
 LONG = 1 << 14
 """Characters of a message from which on reading it would keep others waiting."""
-OVER = object()
 
 
 def error(text: str) -> Reply:
@@ -121,15 +120,14 @@ class Connection:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not (self._lobby.queued and loop.time() - began > self._seat_seconds):
-            if not self._player.due:
+            turn = await loop.run_in_executor(self._worker, self._player.turn)
+            if turn is OVER:
                 if not await self._woken(self._idle_seconds):
                     return True
                 continue
-            turns = self._player.work()
-            while (turn := await loop.run_in_executor(self._worker, next, turns, OVER)) is not OVER:
-                reply = await asyncio.to_thread(turn) if callable(turn) else turn
-                if reply is not None:
-                    await self._send(reply)
+            reply = await asyncio.to_thread(turn) if callable(turn) else turn
+            if reply is not None:
+                await self._send(reply)
         return False
 
     async def _woken(self, seconds: float | None) -> bool:
@@ -166,7 +164,7 @@ def events(
 
     ``run`` runs a function where the model may run.
     """
-    last, pace = time.monotonic(), Pace()
+    last, pace, busy = time.monotonic(), Pace(), False
     try:
         yield as_text(Reply({"type": "seated"}))
         while time.monotonic() - last < idle_seconds:
@@ -180,15 +178,14 @@ def events(
                 except ValueError as problem:
                     yield as_text(error(str(problem)))
                 time.sleep(pace.wait(len(text)))
-            if player.due:
-                turns = player.work()
-                while (turn := run(lambda: next(turns, OVER))) is not OVER:  # noqa: B023 (run before the next one)
-                    reply = turn() if callable(turn) else turn
-                    if reply is not None:
-                        yield as_text(reply)
-            elif not texts:
+            turn = run(player.turn) if busy or texts else OVER
+            busy = turn is not OVER
+            if not busy and not texts:
                 time.sleep(POLL_SECONDS)
                 continue
+            reply = turn() if callable(turn) else turn
+            if busy and reply is not None:
+                yield as_text(reply)
             last = time.monotonic()
         yield as_text(Reply({"type": "expired", "seconds": idle_seconds, "idle": True}))
     finally:

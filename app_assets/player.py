@@ -1,8 +1,8 @@
 """One visitor's takes: messages of a page go in, messages for it come out. Knows no socket, thread or queue.
 
-`post` may be called at any time and only checks and remembers; `work` does what was asked and makes the next latent,
-in turns that are short whatever was asked. Whoever calls `work` (a socket's worker thread, a generator in Gradio's
-queue) is the only one who touches the takes.
+`post` may be called at any time and only checks and remembers; `turn` does a part of what is due, which is short
+whatever was asked. Whoever calls `turn` (a socket's worker thread, a generator in Gradio's queue) is the only one who
+touches the takes.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Reply:
 
 Turn = Reply | Callable[[], Reply] | None
 """What came of a turn: a reply; one that is still to be made, which takes long but not the model; nothing."""
+OVER = Reply({"type": "over"})
+"""What comes of a turn when nothing is due; visitors never see it."""
 
 
 def encode_frame(frame: np.ndarray) -> bytes:
@@ -89,6 +91,7 @@ class Player:
         self._inbox: deque[tuple[Message, int]] = deque()
         self._takes: dict[int, Opened] = {}
         self._next = 1
+        self._turns = self.work()
         self.started = False
 
     def post(self, text: str | bytes) -> None:
@@ -109,7 +112,15 @@ class Player:
         """Whether `work` has something to do now."""
         return bool(self._inbox) or any(opened.take.due for opened in self._takes.values())
 
-    def work(self) -> Iterator[Turn]:
+    def turn(self) -> Turn:
+        """The next turn, or `OVER`: who has more to do never spends a turn on finding that out."""
+        turn = next(self._turns, OVER)
+        if turn is OVER and self.due:
+            self._turns = self.work()
+            turn = next(self._turns, OVER)
+        return turn
+
+    def work(self) -> Generator[Turn, None, None]:
         """Do what was asked and make at most one latent, turn by turn.
 
         A turn makes at most one latent, or begins one take. Other visitors may have theirs before the next.
@@ -130,6 +141,7 @@ class Player:
 
     def close(self) -> None:
         """Give back everything."""
+        self._turns.close()
         self._inbox.clear()
         self.started = False
         while self._takes:

@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,29 +120,36 @@ def test_seat_that_others_wait_for_is_given_up_in_time(run_space):
 
 
 def test_doors_share_the_model_latent_by_latent(run_space, monkeypatch):
-    """Two sockets, one of which rewinds for ever, and a program: nobody is far ahead while all are there."""
-    running, order, step = run_space(seats=3), [], Session.step
+    """Two sockets, one of which has 45 old latents made again, and a program: nobody has two turns while others wait.
 
-    def slow(session, *args):
-        order.append(session._inputs.seed)
-        time.sleep(0.02)
-        return step(session, *args)
-
-    monkeypatch.setattr(Session, "step", slow)
+    A latent is over when the other two have asked for theirs, however slow this machine is: who is next is then the
+    server's choice alone.
+    """
+    running, order, together, step = run_space(seats=3), [], 24, Session.step
     flood, calm = running.visit(), running.visit()
-    flood.say(**{**START, "picture": "circle", "num_frames": 41, "seed": 1})
-    for _ in range(20):
-        flood.say(type="branch", take=1, latent=1)
+    flood.say(**{**START, "picture": "circle", "num_frames": 97, "seed": 1})
+    flood.wait("done")
+
+    def held(session, *args):
+        made = step(session, *args)
+        if len(order) < together:
+            order.append(
+                session._inputs.seed if until(lambda: running.space.worker._work_queue.qsize() >= 2, 60) else 0
+            )
+        return made
+
+    monkeypatch.setattr(Session, "step", held)
+    for _ in range(3):
+        flood.say(type="branch", take=1, latent=15)
     image = handle_file(ROOT / "examples" / "circle.png")
-    job = Client(running.url, verbose=False).submit(image=image, num_frames=49, steps=2, seed=2, api_name="/generate")
-    assert until(lambda: 2 in order)
-    calm.say(**{**START, "picture": "circle", "num_frames": 33, "seed": 3})
+    job = Client(running.url, verbose=False).submit(image=image, num_frames=61, steps=2, seed=2, api_name="/generate")
+    calm.say(**{**START, "picture": "circle", "num_frames": 61, "seed": 3})
     calm.wait("done")
     job.result()
-    last = [max(i for i, seed in enumerate(order) if seed == one) for one in (1, 2, 3)]
-    together = order[order.index(3) : min(last)]
-    shares = [together.count(seed) for seed in (1, 2, 3)]
-    assert len(together) >= 12 and max(shares) <= 1.5 * min(shares) + 1, shares
+    order = order[max(order.index(seed) for seed in (1, 2, 3)) :]  # beginning a video is a turn too
+    shares = [order.count(seed) for seed in (1, 2, 3)]
+    assert sum(shares) >= together - 6 and max(shares) <= min(shares) + 1, order
+    assert all(one != following for one, following in zip(order, order[1:], strict=False)), order
 
 
 def test_visitor_who_takes_nothing_is_gone(run_space, monkeypatch):
@@ -275,9 +281,9 @@ def test_tracks_for_programs_go_through_the_crop_of_their_picture(run_space, tmp
     portrait = Image.effect_noise((side, 2 * side), 90).convert("RGB")
     square = portrait.crop((0, side // 2, side, 3 * side // 2))
     made = []
-    for picture, y in ((portrait, 0.35), (square, 0.2)):  # the middle half of the portrait: y = 2 * 0.35 - 0.5
+    for picture, y in ((portrait, 0.375), (square, 0.25)):  # the middle half of the portrait: y = 2 * 0.375 - 0.5
         picture.save(tmp_path / "picture.png")
-        tracks = Tracks.from_points([[(0, 0.3, y), (8, 0.7, y)]], num_frames=9)
+        tracks = Tracks.from_points([[(0, 0.25, y), (8, 0.75, y)]], num_frames=9)
         arguments = {"image": handle_file(tmp_path / "picture.png"), "tracks": tracks.to_json(), "num_frames": 9}
         *steps, _ = list(client.submit(**arguments, api_name="/generate"))
         made.append([url for step in steps for url in step[0]["frames"]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app_assets.player import MAX_TAKES, MAX_WAITING, encode_frame, mp4_bytes
+from app_assets.player import MAX_TAKES, MAX_WAITING, OVER, encode_frame, mp4_bytes
 from ardrag.tracks.tracks import Tracks
 from pipelines.session import Session
 from tests.app_assets.conftest import PATH, START, finish, pixels, say
@@ -69,6 +69,29 @@ def test_rewind_branch_and_cancel(player):
     assert say(player, type="rewind", take=1, latent=1)[0].header["frames"] == 1
     assert say(player, type="cancel", take=2)[0].header == {"type": "cancelled", "take": 2, "frames": 5}
     assert not player.due
+
+
+def test_every_turn_does_something_until_nothing_is_due(player):
+    """A turn that only finds out that a latent is over would cost a visitor every second place in the queue."""
+    player.post(json.dumps({**START, "num_frames": 41}))
+    turns = []
+    while (turn := player.turn()) is not OVER:
+        turns.append(turn)
+    assert kinds(turns) == ["started", *["frames"] * 11, "done"] and player.turn() is OVER
+    player.post(json.dumps({"type": "branch", "take": 1, "latent": 2}))  # one latent is farther back than remembered
+    assert [player.turn() for _ in range(2)] == [None, None]
+    assert player.turn().header["type"] == "branched"
+
+
+def test_what_was_going_on_is_given_back_with_the_rest(player, monkeypatch):
+    closed, close = [], Session.close
+    monkeypatch.setattr(Session, "close", lambda session: closed.append(session) or close(session))
+    say(player, **{**START, "num_frames": 41})
+    finish(player)
+    player.post(json.dumps({"type": "branch", "take": 1, "latent": 2}))
+    assert player.turn() is None and not closed
+    player.close()
+    assert len(closed) == 3 and player.turn() is OVER, "the take, its twin, and what makes its past again"
 
 
 def test_cancelled_clip_can_be_dragged_on(player):
