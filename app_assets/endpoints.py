@@ -20,6 +20,7 @@ from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE, Start, read_start
 from app_assets.pictures import data_url, open_picture
 from app_assets.player import Player
+from pipelines.bidirectional import WholeClip
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
 
@@ -45,7 +46,8 @@ def generate_endpoint(
         """Make a video from a picture and `ardrag.tracks/v1` text (empty: no control).
 
         Streams ({frames: [WebP data URLs], made, total}, None, None) for each latent, and at the end (None, the mp4,
-        the tracks that were applied). ``steps`` 0 is what the checkpoint was trained for.
+        the tracks that were applied). A model that makes a clip at once gives no frames after each of its steps, and
+        all of them after the last. ``steps`` 0 is what the checkpoint was trained for.
         """
         try:
             order = read_order(tracks, prompt, seed, num_frames, steps)
@@ -54,7 +56,7 @@ def generate_endpoint(
             picture = open_picture(str(path), path.name)  # whole: tracks go through its crop with it
             stream = run(lambda: begin(pipe, picture, order))
             frames: list[Any] = []
-            while part := run(lambda: next(stream, None)):
+            while (part := run(lambda: next(stream, None))) is not None:
                 frames.extend(part)
                 shown = [data_url(Image.fromarray(frame), 90) for frame in part]
                 yield {"frames": shown, "made": len(frames), "total": order.num_frames}, None, None
@@ -105,15 +107,20 @@ def uploaded(image: Any, files: ExpiringFolder) -> Path:
 
 
 def begin(pipe: ARDragPipeline, picture: Image.Image, order: Start) -> Iterator[list[Any]]:
-    """The stream of a video's frames."""
-    return pipe.stream(
-        picture,
-        order.prompt,
-        tracks=order.tracks,
-        num_frames=order.num_frames,
-        num_inference_steps=order.steps,
-        seed=order.seed,
-    )
+    """The stream of a video's frames: some after each latent, or none after each step and then all."""
+    options: dict[str, Any] = {"num_inference_steps": order.steps, "seed": order.seed}
+    options |= {"tracks": order.tracks, "num_frames": order.num_frames}
+    if pipe.scheduler.config.mode == "causal":
+        return pipe.stream(picture, order.prompt, **options)
+    return at_once(pipe.start_clip(picture, order.prompt, **options))
+
+
+def at_once(clip: WholeClip) -> Iterator[list[Any]]:
+    """Nothing after each step of a clip, and then its frames."""
+    while not clip.done:
+        clip.step()
+        yield []
+    yield list(clip.frames())
 
 
 def applied(order: Start) -> dict[str, Any]:

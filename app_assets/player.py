@@ -32,6 +32,7 @@ from app_assets.messages import (
 )
 from app_assets.pictures import webp
 from app_assets.take import Made, Take
+from app_assets.whole_take import WholeTake
 from ardrag.tracks.tracks import Tracks
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
@@ -70,7 +71,7 @@ def encode_frame(frame: np.ndarray) -> bytes:
 class Opened:
     """A take that is kept, what began it, and the number of its last drag."""
 
-    take: Take
+    take: Take | WholeTake
     start: Start
     last_seq: int = -1
 
@@ -134,9 +135,9 @@ class Player:
         for number, opened in reversed(self._takes.items()):
             take = opened.take
             if take.due:
-                yield self._frames(number, take.step())
+                yield self._frames(number, take.step()) if isinstance(take, Take) else self._progress(number, take)
                 if take.done:
-                    yield Reply({"type": "done", "take": number, "frames": len(take.session.frames)})
+                    yield Reply({"type": "done", "take": number, "frames": len(take.frames)})
                 break
 
     def close(self) -> None:
@@ -156,22 +157,31 @@ class Player:
             known = ", ".join(map(str, self._takes)) or "none"
             raise ValueError(f"take: {message.take} is not open any more (open: {known}); start a new one")
         take = opened.take
+        if isinstance(message, Run):
+            take.playing = message.on
+        elif isinstance(message, Cancel):
+            take.playing = False
+            if isinstance(take, Take):
+                take.paced = True
+                take.control.release()
+            yield Reply({"type": "cancelled", "take": message.take, "frames": len(take.frames)})
+        elif isinstance(message, Export):
+            yield self._export(opened, message)
+        elif isinstance(take, Take):
+            yield from self._steer(opened, take, message)
+        elif not isinstance(message, Seen):
+            raise ValueError("take: this model makes a video at once and cannot be steered; draw, then generate")
+
+    def _steer(self, opened: Opened, take: Take, message: Message) -> Iterator[Turn]:
+        """What only a take that is made latent by latent can follow."""
         if isinstance(message, Drag):
-            self._drag(opened, message)
+            self._drag(opened, take, message)
         elif isinstance(message, Seen):
             take.saw(message.frame, message.rtt)
         elif isinstance(message, Plan):
             take.control.replan(message.tracks)
-        elif isinstance(message, Run):
-            take.playing = message.on
-        elif isinstance(message, Cancel):
-            take.playing, take.paced = False, True
-            take.control.release()
-            yield Reply({"type": "cancelled", "take": message.take, "frames": len(take.session.frames)})
         elif isinstance(message, Rewind):
-            yield (yield from self._rewind(opened, message))
-        else:
-            yield self._export(opened, message)
+            yield (yield from self._rewind(opened, take, message))
 
     def _start(self, message: Start) -> Iterator[Reply]:
         message.check_length(self._max_frames)
@@ -179,31 +189,33 @@ class Player:
         self._pipe.check_inputs(
             message.tracks, message.num_frames, *self._pipe.size_for(picture, None, None), message.steps
         )
-        take = Take(
-            lambda: self._pipe.start_session(
-                picture,
-                message.prompt,
-                num_inference_steps=message.steps,
-                seed=message.seed,
-                history_latents=HISTORY_LATENTS,
-            ),
+        take = self._begin(picture, message)
+        yield Reply({"type": "started", "take": self._keep(take, message), **take.summary(), "fps": take.fps})
+
+    def _begin(self, picture: Image.Image, message: Start) -> Take | WholeTake:
+        options: dict[str, Any] = {"num_inference_steps": message.steps, "seed": message.seed}
+        if self._pipe.scheduler.config.mode == "bidirectional":
+            options |= {"tracks": message.tracks, "num_frames": message.num_frames}
+            return WholeTake(lambda: self._pipe.start_clip(picture, message.prompt, **options), message.num_frames)
+        options["history_latents"] = HISTORY_LATENTS
+        return Take(
+            lambda: self._pipe.start_session(picture, message.prompt, **options),
             message.tracks,
             message.num_frames,
             message.paced,
         )
-        yield Reply({"type": "started", "take": self._keep(take, message), **take.summary(), "fps": take.session.fps})
 
-    def _keep(self, take: Take, start: Start) -> int:
+    def _keep(self, take: Take | WholeTake, start: Start) -> int:
         number, self._next = self._next, self._next + 1
         self._takes[number] = Opened(take, start)
         if len(self._takes) > MAX_TAKES:
             self._takes.pop(next(iter(self._takes))).take.close()
         return number
 
-    def _drag(self, opened: Opened, message: Drag) -> None:
+    def _drag(self, opened: Opened, take: Take, message: Drag) -> None:
         if message.seq <= opened.last_seq:
             return  # overtaken by a later one: what it says is no longer so
-        opened.last_seq, take = message.seq, opened.take
+        opened.last_seq = message.seq
         if message.ways:
             take.dragged(message.seen)
         for pointer, way in message.ways.items():
@@ -211,11 +223,11 @@ class Player:
         for pointer in message.released:
             take.control.release(pointer)
 
-    def _rewind(self, opened: Opened, message: Rewind) -> Generator[None, None, Reply]:
+    def _rewind(self, opened: Opened, take: Take, message: Rewind) -> Generator[None, None, Reply]:
         if not message.branch:
-            frames = yield from opened.take.rewind(message.latent)
+            frames = yield from take.rewind(message.latent)
             return Reply({"type": "rewound", "take": message.take, "latent": message.latent, "frames": frames})
-        twin = yield from opened.take.branch(message.latent)
+        twin = yield from take.branch(message.latent)
         number = self._keep(twin, opened.start)
         return Reply({"type": "branched", "take": number, "from": message.take, **twin.summary()})
 
@@ -223,17 +235,24 @@ class Player:
         header = {"type": "frames", "take": number, "latent": made.latent, "first": made.first, "lag": made.lag}
         return Reply({**header, "places": made.places}, tuple(encode_frame(frame) for frame in made.frames))
 
+    def _progress(self, number: int, take: WholeTake) -> Reply:
+        step, steps = take.step()
+        if not take.done:
+            return Reply({"type": "progress", "take": number, "step": step, "steps": steps})
+        header = {"type": "frames", "take": number, "latent": 0, "first": 0, "lag": None, "places": take.places}
+        return Reply(header, tuple(encode_frame(frame) for frame in take.frames))
+
     def _export(self, opened: Opened, message: Export) -> Callable[[], Reply]:
-        session, start = opened.take.session, opened.start
-        frames = list(session.frames)  # what is made from now on, or closed, is not in the file
+        take, start = opened.take, opened.start
+        frames = list(take.frames)  # what is made from now on, or closed, is not in the file
         source = {"tool": "ardrag-pad", "prompt": start.prompt, "seed": start.seed, "steps": start.steps}
         header = {"type": "files", "take": message.take, "seed": start.seed, "names": ["video.mp4", "tracks.json"]}
 
         def files() -> Reply:
-            made = session.tracks
+            made = take.tracks
             known = {name: value for name, value in source.items() if value is not None}
             tracks = replace(made, source=known, canvas=replace(made.canvas, fit="cover"))  # drawn on the cut picture
-            video = mp4_bytes(frames, session.fps, tracks if message.draw else None)
+            video = mp4_bytes(frames, take.fps, tracks if message.draw else None)
             return Reply(header, (video, tracks.to_json().encode()))
 
         return lambda: attempt(message, files)

@@ -102,6 +102,7 @@ class Space:
             "examples": self.examples,
             "fps": self.pipe.config.fps,
             "steps": scheduler.num_inference_steps,
+            "live": scheduler.mode == "causal",
             "maxFrames": self.limits.max_frames,
             "temporalFactor": self.pipe.vae.config.scale_factor_temporal,
             "maxUpload": MAX_UPLOAD,

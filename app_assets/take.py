@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,21 @@ class Take:
         self._drag_seen: int | None = None
         self._work_seconds = 0.1
         self._settle = 0
+
+    @property
+    def frames(self) -> Sequence[np.ndarray]:
+        """Finished frames."""
+        return self.session.frames
+
+    @property
+    def tracks(self) -> Tracks:
+        """The control that was applied."""
+        return self.session.tracks
+
+    @property
+    def fps(self) -> float:
+        """Playback rate."""
+        return self.session.fps
 
     @property
     def done(self) -> bool:

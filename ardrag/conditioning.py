@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKLWan
 from torch import Tensor
+
+from ardrag.streaming_vae import StreamingVAE
 
 
 SLOTS = ("latents", "motion", "image", "mask")
@@ -69,21 +72,50 @@ class Conditions:
         return replace(self, motion=self.motion[:, :, low:high], image=self.image[:, :, low:high], first_latent=start)
 
 
-def image_slot(reference: Tensor, noise: Tensor, first_latent: int = 0, fill: str = "noise") -> Tensor:
+def image_slot(
+    reference: Tensor, noise: Tensor, first_latent: int = 0, fill: str = "noise", grey: Tensor | None = None
+) -> Tensor:
     """The image slot of Eq. 6: the reference latent ``[B, C, 1, H, W]`` at latent 0, ``noise`` elsewhere.
 
     ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator: a result does not depend on its batch.
-    ``fill`` is the transformer's ``image_fill``: ``"zeros"`` where a public checkpoint knows zeros instead of noise.
+    ``fill`` is the transformer's ``image_fill``: ``"zeros"`` where a public checkpoint knows zeros instead of noise,
+    ``"grey"`` where it knows a grey video after the picture, whose latents (`GreyVideo`) are then given as ``grey``.
 
     Raises:
-        ValueError: for ``"grey"``, the latents of a grey video after the picture, which nothing here makes yet.
+        ValueError: for ``"grey"`` without them: precomputed clips do not hold them.
     """
-    if fill == "grey":
-        raise ValueError("image_fill: a checkpoint with grey after the picture cannot be run yet; convert Fun-Control")
-    noise = torch.zeros_like(noise) if fill == "zeros" else noise
+    if fill == "grey" and grey is None:
+        raise ValueError("image_fill: clips for training hold no grey after the picture; start from Fun-Control")
+    rest = {"noise": noise, "zeros": torch.zeros_like(noise), "grey": grey}[fill]
+    assert rest is not None
     if first_latent > 0:
-        return noise
-    return torch.cat([reference.to(noise), noise[:, :, 1:]], dim=2)
+        return rest.to(noise)
+    return torch.cat([reference.to(noise), rest[:, :, 1:].to(noise)], dim=2)
+
+
+class GreyVideo:
+    """Latents of a video that is the picture first and mid-grey after it, as they are asked for.
+
+    It is what the public image-to-video checkpoints know in their image slot. Whatever order they are asked in, they
+    are the latents of the whole video: each is encoded once, and kept.
+
+    Args:
+        vae: of the pipeline.
+        picture: ``[3, H, W]`` in [-1, 1].
+    """
+
+    def __init__(self, vae: AutoencoderKLWan, picture: Tensor) -> None:
+        self._vae = StreamingVAE(vae)
+        self._picture = picture[None, :, None]
+        self._made: list[Tensor] = []
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """Latent frames ``start .. stop``, ``[1, C, stop - start, h, w]``."""
+        while len(self._made) < stop:
+            frames = self._vae.temporal_factor
+            grey = torch.zeros_like(self._picture).expand(-1, -1, frames, -1, -1)
+            self._made.append(self._vae.encode_next(grey if self._made else self._picture))
+        return torch.cat(self._made[start:stop], dim=2)
 
 
 def transformer_input(latents: Tensor, conditions: Conditions, layout: Mapping[str, int]) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from ardrag.conditioning import Conditions
@@ -38,19 +37,6 @@ def without(conditions: Conditions, null_text: Tensor, null_motion: Tensor, guid
     if guidance.motion:
         found.append(replace(conditions, motion=null_motion.expand_as(conditions.motion)))
     return found
-
-
-def stacked(parts: list[Conditions]) -> Conditions:
-    """Conditions of one chunk as one batch, one after the other."""
-    first = parts[0]
-    tokens = [part.image_tokens for part in parts if part.image_tokens is not None]
-    return replace(
-        first,
-        motion=torch.cat([part.motion for part in parts]),
-        image=torch.cat([part.image for part in parts]),
-        text=torch.cat([part.text for part in parts]),
-        image_tokens=torch.cat(tokens) if tokens else None,
-    )
 
 
 def extrapolate(velocities: list[Tensor], guidance: Guidance) -> Tensor:

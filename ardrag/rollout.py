@@ -7,7 +7,7 @@ literally, what it does at inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -201,7 +201,7 @@ def generate_chunk(
     return ChunkRollout(latents, exit_noisy, exit_clean, exit_next)
 
 
-def generate_clip(
+def clip_steps(
     transformer: CausalWanTransformer,
     conditions: Conditions | list[Conditions],
     sigmas: Sequence[float],
@@ -210,9 +210,11 @@ def generate_clip(
     reference: Tensor | None = None,
     guidance: Guidance = UNGUIDED,
     solver: Any = None,
-    callback: StepCallback | None = None,
-) -> Tensor:
+) -> Generator[tuple[float, Tensor], Tensor | None, None]:
     """Denoise a whole clip ``[B, C, F, H, W]`` at once, every latent looking at all others: the bidirectional model.
+
+    Yields (its sigma, latents) after each step, at the end those of the clean clip. What is sent back are the latents
+    to go on with; None leaves them.
 
     Args:
         conditions: of the clip; with ``guidance`` the list of them that `ardrag.guidance.without` makes, which are
@@ -224,16 +226,18 @@ def generate_clip(
         guidance: strength of classifier-free guidance.
         solver: a multistep solver of diffusers with its timesteps set, which then has its own sigmas; None is `eta`'s
             kernel.
-        callback: called after every step.
     """
     parts = conditions if isinstance(conditions, list) else [conditions]
     batch, _, frames, height, width = parts[0].motion.shape
-    latents = noise((batch, transformer.config.out_channels, frames, height, width))
+
+    def begun(latents: Tensor) -> Tensor:
+        return latents if reference is None else torch.cat([reference.to(latents), latents[:, :, 1:]], dim=2)
+
+    latents = begun(noise((batch, transformer.config.out_channels, frames, height, width)))
     times = [1000 * sigma for sigma in sigmas[:-1]] if solver is None else [float(t) for t in solver.timesteps]
     for step, time in enumerate(times):
         told = latents.new_full((batch, frames), time, dtype=torch.float32)
-        if reference is not None:
-            latents, told[:, 0] = torch.cat([reference.to(latents), latents[:, :, 1:]], dim=2), 0
+        told[:, :1] *= reference is None
         timestep = told[:, 0] if reference is None else told
         velocity = extrapolate([velocity_of(transformer, latents, timestep, part) for part in parts], guidance)
         if solver is None:
@@ -241,6 +245,6 @@ def generate_clip(
             latents = mean + std * noise(mean.shape) if std > 0 else mean
         else:
             latents = solver.step(velocity, solver.timesteps[step], latents, return_dict=False)[0]
-        if callback is not None:
-            latents = callback(step, time / 1000, latents)
-    return latents if reference is None else torch.cat([reference.to(latents), latents[:, :, 1:]], dim=2)
+        latents = begun(latents)
+        given = yield time / 1000, latents
+        latents = latents if given is None else begun(given)

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from ardrag.convert.build import convert
 from ardrag.convert.encoders import convert_image_encoder, convert_text_encoder, convert_vae
 from ardrag.convert.reading import Weights, open_weights
-from ardrag.convert.recipes import STUDENTS, Recipe, recognise
+from ardrag.convert.recipes import STUDENTS, WAN_NEGATIVE, Recipe, recognise
 from ardrag.flow import FewStepScheduler
 from ardrag.home import __version__
 from ardrag.transformer import CausalWanTransformer
@@ -219,6 +219,7 @@ def write_index(folder: Path, recipe: Recipe, components: dict[str, list[str]]) 
         "transformer": [CausalWanTransformer.__module__, CausalWanTransformer.__name__],
         "scheduler": [FewStepScheduler.__module__, FewStepScheduler.__name__],
         "buckets": BUCKETS,
+        "negative_prompt": WAN_NEGATIVE,
         "fps": 16.0,
     }
     (folder / MODEL_INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

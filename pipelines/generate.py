@@ -40,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, help="pixels; with --height")
     parser.add_argument("--steps", type=int, help="denoising steps per latent (default: the checkpoint's own)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and same tracks give the same pixels")
-    parser.add_argument("--guidance_scale", type=float, default=1.0, help="classifier-free guidance (1 is off)")
+    parser.add_argument("--negative_prompt", help="what guidance leads away from (default: the checkpoint's own)")
+    parser.add_argument("--guidance_scale", type=float, help="over the text (1 is off; default: the checkpoint's own)")
+    parser.add_argument("--motion_guidance_scale", type=float, help="over the motion (likewise)")
     add_model_options(parser)
     parser.add_argument("--draw_paths", action="store_true", help="draw paths blue and the current point red")
     parser.add_argument("--contact_sheet", metavar="S.png", help="also write the frames as one picture")
@@ -128,18 +130,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 def generate(
     pipeline: ARDragPipeline, image: Image.Image, tracks: Tracks | None, options: argparse.Namespace
 ) -> list[Frame]:
-    """All pixel frames of the clip, with a progress bar over its latents."""
-    stream = pipeline.stream(
-        image,
-        options.prompt,
-        tracks=tracks,
-        num_frames=options.num_frames,
-        height=options.height,
-        width=options.width,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        seed=options.seed,
-    )
+    """All pixel frames of the clip, with a progress bar over its latents, or over the steps of all of them."""
+    names = ("num_frames", "height", "width", "guidance_scale", "motion_guidance_scale", "seed", "negative_prompt")
+    chosen = {name: getattr(options, name) for name in names}
+    chosen |= {"tracks": tracks, "num_inference_steps": options.steps}
+    if pipeline.scheduler.config.mode == "bidirectional":
+        clip = pipeline.start_clip(image, options.prompt, **chosen)
+        for _ in tqdm(range(clip.steps), desc="steps"):
+            clip.step()
+        return list(clip.frames())
+    stream = pipeline.stream(image, options.prompt, **chosen)
     length = pipeline.clip_length(tracks, options.num_frames)
     factor = pipeline.vae.config.scale_factor_temporal
     frames: list[Frame] = []

@@ -23,17 +23,22 @@ from ardrag.home import ROOT
 from ardrag.streaming_vae import fold_causal_convs
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
+from pipelines.bidirectional import WholeClipMixin
 from pipelines.hub.mixin import HubMixin
 from pipelines.image_input import Picture, check_images
-from pipelines.inputs.arguments import check_latents, check_scheduler, draw_seed
-from pipelines.inputs.call import CallState, Generators, Texts, plan_clips
+from pipelines.inputs.arguments import check_latents, check_scheduler, chosen_mode, draw_seed
+from pipelines.inputs.call import CallState, Clip, Generators, Texts, plan_clips
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
 from pipelines.session import LatentCallback, Session
-from pipelines.streaming import StreamingMixin
 
 
 PAPER_BUCKETS = [[480, 368], [400, 400], [368, 480], [640, 368], [368, 640]]
-DEFAULTS: dict[str, Any] = {"buckets": PAPER_BUCKETS, "fps": 16.0, "control": build_control(None).config()}
+DEFAULTS: dict[str, Any] = {
+    "buckets": PAPER_BUCKETS,
+    "fps": 16.0,
+    "control": build_control(None).config(),
+    "negative_prompt": "",
+}
 _settings: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
 """What the pipelines of a transformer were set to: it was trained so."""
 StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -41,7 +46,7 @@ BUNDLED_CHECKPOINT = ROOT / "checkpoints" / "ardrag-tiny"
 """The checkpoint that comes with the repository: the default of every front end."""
 
 
-class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
+class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
     """Motion-controlled image-to-video generation, one latent frame at a time (AR-Drag section 3).
 
     Args:
@@ -54,9 +59,11 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         fps: frames per second of the generated video.
         control: what the model is shown of the tracks, by name or as ``{"name": ..., settings}`` (`ardrag.controls`).
         coloured_tracks: what checkpoints before ``control`` say for ``control="coloured"``.
+        negative_prompt: what guidance leads away from where a call does not say.
 
     Settings that are left out are those of the last pipeline with the same transformer, so that
-    ``ARDragPipeline(**pipe.components)`` keeps them; otherwise the paper's: buckets of appendix B.1, heat maps, 16.
+    ``ARDragPipeline(**pipe.components)`` keeps them; otherwise the paper's: buckets of appendix B.1, heat maps, 16,
+    and an empty negative prompt.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
@@ -78,6 +85,7 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         fps: float | None = None,
         control: str | dict[str, Any] | None = None,
         coloured_tracks: bool = False,
+        negative_prompt: str | None = None,
     ) -> None:
         super().__init__()
         check_scheduler(scheduler)
@@ -93,7 +101,7 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
             image_processor=image_processor,
             scheduler=scheduler,
         )
-        given = {"buckets": buckets, "fps": fps, "control": shown}
+        given = {"buckets": buckets, "fps": fps, "control": shown, "negative_prompt": negative_prompt}
         known = {**DEFAULTS, **_settings.get(transformer, {})} if transformer is not None else DEFAULTS
         self.register_to_config(**{name: known[name] if value is None else value for name, value in given.items()})
 
@@ -109,40 +117,45 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         self,
         image: Picture | Sequence[Picture],
         prompt: Texts = "",
-        negative_prompt: Texts = "",
+        negative_prompt: Texts = None,
         tracks: Tracks | Sequence[Tracks] | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
+        motion_guidance_scale: float | None = None,
         num_videos_per_prompt: int = 1,
         generator: Generators = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
+        image_embeds: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         attention_kwargs: Mapping[str, Any] | None = None,
         callback_on_step_end: StepEndCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int | None = None,
+        mode: str | None = None,
     ) -> ARDragPipelineOutput | tuple[Any, list[Tracks]]:
         """Generate whole clips: one for each picture, or for each prompt of one picture.
 
         Args:
             image: picture (PIL, path, array, tensor) or a list of them; prompts, tracks and generators are then one
                 for all or one each.
-            prompt, negative_prompt: texts; None is an empty one.
+            prompt, negative_prompt: texts; a prompt of None is an empty one, a negative one of None the checkpoint's.
             tracks: what the user drew on the picture; None or empty tracks mean no control.
             num_frames: pixel frames, ``4k + 1``; default as long as the tracks, or 33.
             height, width: size in pixels; default is the nearest bucket.
-            num_inference_steps: denoising steps per latent.
-            guidance_scale: classifier-free guidance, 1 is off.
+            num_inference_steps: denoising steps per latent, or of the whole clip; default is the checkpoint's own.
+            guidance_scale, motion_guidance_scale: classifier-free guidance over the text and over the motion, 1 is
+                off; default is the checkpoint's own.
             num_videos_per_prompt: how many clips are made of each.
             generator: source of each clip's seed; a clip does not depend on the others in its list.
             latents: noise ``[clips, C, F, H, W]`` to start from.
             prompt_embeds, negative_prompt_embeds: tokens ``[B, Lt, Dt]`` of `encode_prompt` instead of texts.
+            image_embeds: tokens ``[B, Li, Di]`` of `encode_image` instead of those of the pictures.
             output_type: ``"pil"``, ``"np"`` (0..1), ``"pt"`` (0..1), or ``"latent"`` (normalised ``[B, C, F, H, W]``).
             return_dict: return an `ARDragPipelineOutput` or a plain tuple.
             attention_kwargs: for the transformer; ``{"scale": 0.5}`` weakens adapters.
@@ -151,6 +164,7 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
                 next latent on, or set ``_interrupt``: the call then ends with the latent that is being made.
             callback_on_step_end_tensor_inputs: only ``"latents"`` exists.
             max_sequence_length: text tokens; default is the tokenizer's own number.
+            mode: ``"causal"``, latent after latent, or ``"bidirectional"``, all at once; default is the checkpoint's.
 
         Raises:
             ValueError: naming the argument and the remedy.
@@ -158,7 +172,8 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs: unknown {sorted(unknown)}; only 'latents' exists")
-        texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        mode = chosen_mode(mode, self.scheduler)
+        texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, image_embeds)
         clips = plan_clips(check_images(image), tracks, *texts, num_videos_per_prompt, generator, latents)
         jobs = []
         for clip in clips:
@@ -174,34 +189,61 @@ class ARDragPipeline(HubMixin, StreamingMixin, CallState, DiffusionPipeline):
         made: list[Tensor | np.ndarray] = []
         applied = []
         for clip, (length, size) in zip(clips, jobs, strict=True):
-            self._guidance_scale = guidance_scale
-            session = self.start_session(
-                clip.image,
-                clip.prompt,
-                clip.negative_prompt,
-                height=size[0],
-                width=size[1],
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                seed=draw_seed(clip.generator),
-                history_latents=0,
-                callback=self._step_callback(callback_on_step_end, num_inference_steps, length),
-                prompt_embeds=clip.prompt_embeds,
-                negative_prompt_embeds=clip.negative_prompt_embeds,
-                latents=clip.latents,
-                attention_kwargs=attention_kwargs,
-                max_sequence_length=max_sequence_length,
-            )
-            frames, clean = self._collect(session, clip.tracks, length)
+            self._guidance_scale = 1 + self.guidance_of(guidance_scale, motion_guidance_scale).text
+            options: dict[str, Any] = {
+                "height": size[0],
+                "width": size[1],
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
+                "motion_guidance_scale": motion_guidance_scale,
+                "seed": draw_seed(clip.generator),
+                "prompt_embeds": clip.prompt_embeds,
+                "negative_prompt_embeds": clip.negative_prompt_embeds,
+                "image_embeds": clip.image_embeds,
+                "latents": clip.latents,
+                "attention_kwargs": attention_kwargs,
+                "max_sequence_length": max_sequence_length,
+            }
+            if mode == "causal":
+                told = self._step_callback(callback_on_step_end, num_inference_steps, length)
+                frames, clean, used = self._by_latent(clip, length, callback=told, **options)
+            else:
+                frames, clean, used = self._at_once(clip, length, callback_on_step_end, output_type, **options)
             made.append(clean if output_type == "latent" else frames)
-            applied.append(session.tracks)
-            session.close()
+            applied.append(used)
             if self.interrupt:
                 break
         self._current_timestep = None
         self.maybe_free_model_hooks()
         output = convert_frames(made, output_type)
         return ARDragPipelineOutput(frames=output, tracks=applied) if return_dict else (output, applied)
+
+    def _by_latent(self, clip: Clip, length: int, **options: Any) -> tuple[np.ndarray, Tensor, Tracks]:
+        """Frames, latents and tracks of a clip that is made latent after latent."""
+        session = self.start_session(clip.image, clip.prompt, clip.negative_prompt, history_latents=0, **options)
+        frames, clean = self._collect(session, clip.tracks, length)
+        session.close()
+        return frames, clean, session.tracks
+
+    def _at_once(
+        self, clip: Clip, length: int, callback: StepEndCallback | None, output_type: str, **options: Any
+    ) -> tuple[np.ndarray, Tensor, Tracks]:
+        """Frames, latents and tracks of a clip that is made all at once; interrupted, as noisy as it is then."""
+        texts = (clip.prompt, clip.negative_prompt)
+        whole = self.start_clip(clip.image, *texts, clip.tracks, length, **options)
+        self._num_timesteps = whole.steps
+        with self.progress_bar(total=whole.steps) as bar:
+            while not whole.done and not self.interrupt:
+                self._current_timestep = 1000 * whole.step()
+                bar.update()
+                if callback is None:
+                    continue
+                told = int(self._current_timestep)
+                changed = callback(self, whole.position - 1, told, {"latents": whole.latents}) or {}
+                if "latents" in changed:
+                    whole.replace(changed["latents"])
+        frames = np.empty(0, np.uint8) if output_type == "latent" else whole.frames()
+        return frames, whole.latents, whole.tracks
 
     def _collect(self, session: Session, tracks: Tracks | None, num_frames: int) -> tuple[np.ndarray, Tensor]:
         """Run a session behind the progress bar; uint8 ``[T, H, W, 3]`` and latents ``[1, C, F, H, W]``."""

@@ -19,7 +19,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from ardrag.conditioning import Conditions, image_slot
+from ardrag.conditioning import Conditions, GreyVideo, image_slot
 from ardrag.controls.control import Brushes, Control, Rows, Scene
 from ardrag.guidance import Guidance
 from ardrag.kv_cache import KVCache
@@ -47,10 +47,11 @@ class SessionInputs:
     """All that a session is made of: tensors on the device where the models run, settings, and the seed.
 
     ``scene`` holds what is generated of the picture ``[3, H, W]`` and its normalised latent ``[1, C, 1, h, w]``;
-    ``control`` is what the model is shown of the tracks; ``text`` and ``image_tokens`` hold one row, or two (wanted,
-    negative) where ``guidance_scale`` is not 1. ``picture`` is the (width, height) of the picture as it was given: all
-    tracks are of it, and go through the crop that brings it to ``height x width``. ``latents`` is the noise
-    ``[1, C, F, h, w]`` that the first ``F`` latents start from, in the place of the seed's.
+    ``control`` is what the model is shown of the tracks; ``text`` and ``image_tokens`` hold one row for each answer of
+    the model (`ardrag.guidance`): wanted, negative where ``guidance_scale`` is not 1, and wanted again where
+    ``motion_guidance_scale`` is not; ``motion_null`` is the scheduler's. ``picture`` is the (width, height) of the
+    picture as it was given: all tracks are of it, and go through the crop that brings it to ``height x width``.
+    ``latents`` is the noise ``[1, C, F, h, w]`` that the first ``F`` latents start from, in the place of the seed's.
     """
 
     scene: Scene
@@ -69,6 +70,8 @@ class SessionInputs:
     history_latents: int
     latents: Tensor | None = None
     attention_kwargs: Mapping[str, Any] | None = None
+    motion_guidance_scale: float = 1.0
+    motion_null: str = "blank"
 
     @property
     def crop(self) -> Crop:
@@ -103,6 +106,9 @@ class Session:
         self._inputs = inputs
         self._callback = callback
         self._control = inputs.control.stream(vae, inputs.scene)
+        shows_blank = inputs.motion_guidance_scale != 1 and inputs.motion_null == "blank"
+        self._blank = inputs.control.stream(vae, inputs.scene) if shows_blank else None
+        self._grey = GreyVideo(vae, inputs.scene.picture) if transformer.config.image_fill == "grey" else None
         self._cache: KVCache = transformer.new_cache(
             batch_size=inputs.text.shape[0],
             height=inputs.reference.shape[-2],
@@ -258,11 +264,13 @@ class Session:
         self.seconds[part] = time.perf_counter() - started
 
     def _moment(self) -> Moment:
-        return self._vae.state(), self._control.state()
+        return self._vae.state(), (self._control.state(), None if self._blank is None else self._blank.state())
 
     def _restore(self, moment: Moment) -> None:
         self._vae.restore(moment[0])
-        self._control.restore(moment[1])
+        self._control.restore(moment[1][0])
+        if self._blank is not None:
+            self._blank.restore(moment[1][1])
 
     def _look(self) -> Tensor:
         """The last finished frame, or the picture."""
@@ -298,7 +306,7 @@ class Session:
 
     @property
     def _guidance(self) -> Guidance:
-        return Guidance(text=self._guidance_scale - 1)
+        return Guidance(text=self._guidance_scale - 1, motion=self._inputs.motion_guidance_scale - 1)
 
     def _noise(self, latent: int) -> GeneratorNoise:
         """Noise of one step: a function of the session's seed and the latent frame alone."""
@@ -306,20 +314,29 @@ class Session:
         return GeneratorNoise([seeded_generator(self._inputs.seed, latent)], reference.device, reference.dtype)
 
     def _conditions(self, tracks: Rows, start: int, noise: GeneratorNoise) -> Conditions:
-        """Control signals of the chunk (Eq. 6), doubled for guidance."""
+        """Control signals of the chunk (Eq. 6), once for each answer that guidance takes."""
         inputs = self._inputs
         motion = self._control.next(tracks, self._look)
         drawn = noise((1, inputs.reference.shape[1], *motion.shape[2:]))
-        image = image_slot(inputs.reference, drawn, start, self._transformer.config.image_fill)
+        grey = None if self._grey is None else self._grey(start, start + motion.shape[2])
+        image = image_slot(inputs.reference, drawn, start, self._transformer.config.image_fill, grey)
         rows = inputs.text.shape[0]
+        motions = motion.expand(rows, -1, -1, -1, -1)
+        if inputs.motion_guidance_scale != 1:
+            motions = torch.cat([motions[:-1], self._without_motion(tracks, motion)])
         return Conditions(
-            motion.expand(rows, -1, -1, -1, -1),
+            motions,
             image.expand(rows, -1, -1, -1, -1),
             inputs.text,
             inputs.image_tokens,
             start,
             inputs.attention_kwargs,
         )
+
+    def _without_motion(self, tracks: Rows, motion: Tensor) -> Tensor:
+        if self._blank is None:
+            return torch.zeros_like(motion)
+        return self._blank.next(Rows.of(Tracks.empty(1), range(len(tracks))), self._look)
 
     def _denoise(self, conditions: Conditions, noise: GeneratorNoise) -> Tensor:
         inputs, latent = self._inputs, self.position

@@ -14,13 +14,16 @@ from torch import Tensor
 from ardrag.controls.build import build_control
 from ardrag.controls.control import Control
 from ardrag.flow import FewStepScheduler
+from ardrag.guidance import Guidance
 from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import Picture, check_image, fit_image, nearest_bucket
 from pipelines.inputs.arguments import (
     check_frame_count,
     check_guidance,
+    check_image_embeds,
     check_latents,
     check_output_type,
+    check_scheduler,
     check_size,
     check_steps,
     check_streams,
@@ -62,7 +65,7 @@ class StreamingMixin(EncodingMixin):
         Raises:
             ValueError: naming the argument and the remedy.
         """
-        check_streams(self.scheduler)
+        check_scheduler(self.scheduler)
         check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
         check_size(height, width, self._size_step)
         check_steps(num_inference_steps)
@@ -90,17 +93,19 @@ class StreamingMixin(EncodingMixin):
         self,
         image: Picture,
         prompt: str | None = "",
-        negative_prompt: str | None = "",
+        negative_prompt: str | None = None,
         *,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
+        motion_guidance_scale: float | None = None,
         seed: int = 0,
         history_latents: int = 20,
         callback: LatentCallback | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
+        image_embeds: Tensor | None = None,
         latents: Tensor | None = None,
         attention_kwargs: Mapping[str, Any] | None = None,
         max_sequence_length: int | None = None,
@@ -111,14 +116,18 @@ class StreamingMixin(EncodingMixin):
         Args:
             image: picture as `pipelines.image_input.check_image` takes it: PIL, path, array or tensor. It is cropped
                 and scaled to the size that is generated; tracks are of the whole picture and go along.
-            prompt, negative_prompt: texts; the negative one counts when ``guidance_scale`` is not 1.
+            prompt, negative_prompt: texts; the negative one counts when ``guidance_scale`` is not 1, and is the
+                checkpoint's own where it is None.
             height, width: size in pixels; default is the checkpoint's nearest bucket.
             num_inference_steps: denoising steps per latent; default is what the checkpoint was trained for.
-            guidance_scale: classifier-free guidance; 1 is off, and other values double the work.
+            guidance_scale: guidance over the text; 1 is off, other values take another pass; default is the
+                checkpoint's own.
+            motion_guidance_scale: likewise over the motion (`ardrag.guidance`).
             seed: same seed and same control give the same pixels.
             history_latents: how many latents `Session.rewind` can go back.
             callback: called after each denoising step with (latent frame, step, latents).
             prompt_embeds, negative_prompt_embeds: tokens ``[1, Lt, Dt]`` of `encode_prompt` instead of texts.
+            image_embeds: tokens ``[1, Li, Di]`` of `encode_image` instead of the picture's.
             latents: noise ``[1, C, F, H, W]`` that the first ``F`` latents start from, instead of the seed's.
             attention_kwargs: for the transformer; ``{"scale": 0.5}`` weakens adapters.
             max_sequence_length: text tokens; default is the tokenizer's own number.
@@ -134,11 +143,13 @@ class StreamingMixin(EncodingMixin):
         check_steps(num_inference_steps)
         history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
         seed = whole_number(seed, "seed", 0)
-        guidance_scale = check_guidance(guidance_scale)
+        guidance = self.guidance_of(guidance_scale, motion_guidance_scale)
         factor = self.vae.config.scale_factor_spatial
         check_latents(latents, self.transformer.config.out_channels, None, height // factor, width // factor)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        text = self._encode_texts(*texts, guidance_scale != 1, max_sequence_length)
+        check_image_embeds(image_embeds, self.transformer.config.image_dim)
+        text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length)
+        text = torch.cat([text, text[:1]]) if guidance.motion else text
         fitted = fit_image(image, height, width)
         scene = self.scene(fitted, masks, seed)
         scheduler = self.scheduler
@@ -147,7 +158,7 @@ class StreamingMixin(EncodingMixin):
             scene=scene,
             control=self.control,
             text=text,
-            image_tokens=self.encode_image(fitted, len(text)),
+            image_tokens=self.image_tokens(fitted, image_embeds, len(text)),
             picture=image.size,
             height=height,
             width=width,
@@ -155,13 +166,22 @@ class StreamingMixin(EncodingMixin):
             sigmas=tuple(scheduler.schedule(steps)),
             eta=scheduler.config.eta,
             first_frame=scheduler.config.first_frame,
-            guidance_scale=guidance_scale,
+            guidance_scale=1 + guidance.text,
+            motion_guidance_scale=1 + guidance.motion,
+            motion_null=scheduler.config.motion_null,
             seed=seed,
             history_latents=history_latents,
             latents=None if latents is None else latents.to(scene.reference),
             attention_kwargs=attention_kwargs,
         )
         return Session(self.transformer, self.vae, inputs, callback)
+
+    def guidance_of(self, guidance_scale: float | None, motion_guidance_scale: float | None) -> Guidance:
+        """Guidance over text and motion, by the checkpoint's own scales where one is left out; or ValueError."""
+        config = self.scheduler.config
+        text = config.guidance_scale if guidance_scale is None else guidance_scale
+        motion = config.motion_guidance_scale if motion_guidance_scale is None else motion_guidance_scale
+        return Guidance(check_guidance(text) - 1, check_guidance(motion, "motion_guidance_scale") - 1)
 
     def _encode_texts(
         self,
@@ -180,6 +200,7 @@ class StreamingMixin(EncodingMixin):
             whole_number(max_sequence_length, "max_sequence_length", 1)
         if negative_prompt and not guided:
             logger.warning("negative_prompt has no effect while guidance_scale is 1")
+        negative_prompt = self.config.negative_prompt if negative_prompt is None else negative_prompt
         wanted, negative = self.encode_prompt(
             prompt,
             negative_prompt,
@@ -197,7 +218,7 @@ class StreamingMixin(EncodingMixin):
         self,
         image: Picture,
         prompt: str | None = "",
-        negative_prompt: str | None = "",
+        negative_prompt: str | None = None,
         tracks: Tracks | None = None,
         num_frames: int | None = None,
         *,

@@ -104,7 +104,7 @@ class Page {
     this.history.set(emptyFile(this.file.num_frames, this.settings.fps));
     this.selected = null;
     await this.setPicture(shown);
-    return this.say("Drag on the picture.");
+    return this.say(this.settings.live ? "Drag on the picture." : "Draw on the picture, then press Generate.");
   }
 
   async chooseExample(index) {
@@ -160,6 +160,7 @@ class Page {
       const why = detail.idle ? "without a move" : "since others wait";
       this.say(`Your seat was given back after ${detail.seconds} s ${why}. Frames stay; press to go on anew.`);
     }
+    if (event === "progress") this.say(`Step ${detail.step} of ${detail.steps}; the video plays when all are done.`);
     if (event === "cancelled") this.say(`Cancelled after ${detail.frames} frames.`);
     const { film } = this.studio;
     if (event === "frame" && film && !film.paced && !film.done) this.say(`${film.length} of ${film.numFrames} frames`);
@@ -194,7 +195,7 @@ class Page {
     const { film } = studio;
     const frame = Math.max(0, this.frame);
     const last = Math.max(0, (film?.length || 0) - 1);
-    const steerable = Boolean(film && !film.lost && film.length);
+    const steerable = Boolean(this.settings.live && film && !film.lost && film.length);
     $("play").disabled = !film?.length;
     $("play").textContent = studio.moving ? "Pause" : "Play";
     Object.assign($("scrub"), { max: last, disabled: !last, value: frame });
@@ -265,7 +266,8 @@ function listenToButtons(page) {
   $("rewind").addEventListener("click", () => studio.rewind());
   $("branch").addEventListener("click", () => studio.branch());
   $("frames").addEventListener("change", (event) => page.draw(retime(page.file, Number(event.target.value))));
-  const tools = [...document.querySelectorAll("[data-tool]")];
+  const { live } = page.settings;
+  const tools = [...document.querySelectorAll("[data-tool]")].filter((button) => live || button.dataset.tool !== "live");
   const choose = (button) => {
     page.tool = button.dataset.tool;
     for (const one of tools) {
@@ -286,6 +288,15 @@ function listenToButtons(page) {
       choose(next);
     });
   });
+  if (!live) offerNoDrag(choose, tools[0]);
+}
+
+/* The model makes a video at once: draw first, then watch. */
+function offerNoDrag(choose, first) {
+  document.querySelector('[data-tool="live"]').hidden = true;
+  for (const id of ["rewind", "branch"]) $(id).hidden = true;
+  $("lead").textContent = "Draw where things go on the picture and press Generate: the video plays when it is made.";
+  choose(first);
 }
 
 /* A link may carry a drawing with its settings, and name an example. */

@@ -26,6 +26,12 @@ REFUSED = {
     "face_adapter.": "it is an Animate model; take Wan2.1-Fun-1.3B-Control",
 }
 """First parts of keys that no 1.3B image-to-video checkpoint has, and why a file with one is not taken."""
+WAN_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
+    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，"
+    "背景人很多，倒着走"
+)
+"""Wan2.1's own negative prompt; the paper's template (appendix B.1) is a translation of it."""
 BIDIRECTIONAL = {
     "mode": "bidirectional",
     "solver": "unipc",

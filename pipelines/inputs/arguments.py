@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ardrag.flow import FewStepScheduler
+from ardrag.flow import CHOICES, FewStepScheduler
 from ardrag.tracks.tracks import Tracks
 
 
@@ -52,11 +52,11 @@ def check_steps(num_inference_steps: Any) -> None:
         whole_number(num_inference_steps, "num_inference_steps", 1, "; use 3")
 
 
-def check_guidance(guidance_scale: Any) -> float:
+def check_guidance(guidance_scale: Any, name: str = "guidance_scale") -> float:
     """Strength of guidance as a float, or ValueError."""
     number = not isinstance(guidance_scale, bool) and isinstance(guidance_scale, Real)
     if not number or not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale: {guidance_scale} must be a finite number; 1 is off")
+        raise ValueError(f"{name}: {guidance_scale} must be a finite number; 1 is off")
     return float(guidance_scale)
 
 
@@ -119,9 +119,32 @@ def check_streams(scheduler: Any) -> None:
     check_scheduler(scheduler)
     if scheduler.config.mode != "causal":
         raise ValueError(
-            f"mode: this checkpoint is {scheduler.config.mode} and makes a clip at once, which ARDragPipeline cannot "
-            "do yet; train a causal student from it (python -m training.finetune --causal true --init_from FOLDER)"
+            f"mode: this checkpoint is {scheduler.config.mode} and makes a clip at once: call the pipeline, or "
+            "start_clip, instead of streaming; or train a causal student from it (python -m training.finetune "
+            "--causal true --init_from FOLDER)"
         )
+
+
+def chosen_mode(mode: str | None, scheduler: FewStepScheduler) -> str:
+    """``"causal"`` or ``"bidirectional"``, the checkpoint's own where it is left out, or ValueError."""
+    check_scheduler(scheduler)
+    known = CHOICES["mode"]
+    if mode is not None and mode not in known:
+        raise ValueError(f"mode: {mode!r} is unknown; use {' or '.join(map(repr, known))}, or leave it out")
+    chosen: str = mode or scheduler.config.mode
+    if chosen == "causal":
+        check_streams(scheduler)
+    return chosen
+
+
+def check_image_embeds(embeds: Tensor | None, width: int | None) -> None:
+    """Raise ValueError unless image tokens are left out or are ``[1, any, width]`` of a model that reads them."""
+    if embeds is None:
+        return
+    if width is None:
+        raise ValueError("image_embeds: this model reads no image tokens; leave them out")
+    if embeds.ndim != 3 or embeds.shape[2] != width or not embeds.is_floating_point():
+        raise ValueError(f"image_embeds: shape {list(embeds.shape)} must be [B, any, {width}]; use encode_image")
 
 
 def check_texts(prompt: str | None, embeds: Tensor | None, name: str, width: int) -> None:

@@ -29,6 +29,7 @@ class Clip:
     negative_prompt: Text
     prompt_embeds: Tensor | None
     negative_prompt_embeds: Tensor | None
+    image_embeds: Tensor | None
     generator: torch.Generator | None
     latents: Tensor | None
 
@@ -40,6 +41,7 @@ def plan_clips(
     negative_prompt: Texts,
     prompt_embeds: Tensor | None,
     negative_prompt_embeds: Tensor | None,
+    image_embeds: Tensor | None,
     num_videos_per_prompt: int,
     generator: Generators,
     latents: Tensor | None,
@@ -64,6 +66,7 @@ def plan_clips(
         one_each(negative_prompt, count, "negative_prompt", (str, type(None))),
         row_each(prompt_embeds, count, "prompt_embeds"),
         row_each(negative_prompt_embeds, count, "negative_prompt_embeds"),
+        row_each(image_embeds, count, "image_embeds"),
         strict=True,
     )
     repeated = [parts for parts in each for _ in range(repeats)]

@@ -81,6 +81,12 @@ class EncodingMixin:
         values = values.to(self._execution_device, self.image_encoder.dtype)
         return encode_image_tokens(self.image_encoder, values).to(self.transformer.dtype).expand(rows, -1, -1)
 
+    def image_tokens(self, image: Image.Image, given: Tensor | None = None, rows: int = 1) -> Tensor | None:
+        """Image tokens ``[rows, Li, Di]``: of ``image``, or those ``given`` ``[1, Li, Di]`` from an earlier call."""
+        if given is None:
+            return self.encode_image(image, rows)
+        return given.to(self._execution_device, self.transformer.dtype).expand(rows, -1, -1)
+
     def encode_reference(self, image: Image.Image) -> Tensor:
         """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
         pixels = image_pixels(image).to(self._execution_device)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ardrag.conditioning import Conditions
-from ardrag.guidance import Guidance, extrapolate, stacked, without
+from ardrag.guidance import Guidance, extrapolate, without
 
 
 def parts(guidance):
@@ -28,9 +28,6 @@ def test_what_is_left_out(guidance, text, motion):
     assert len(found) == guidance.rows
     assert [part.text.mean().item() for part in found] == text
     assert [part.motion.mean().item() for part in found] == motion
-    rows = stacked(found)
-    assert rows.text.shape[0] == rows.motion.shape[0] == rows.image_tokens.shape[0] == guidance.rows
-    assert rows.text[:, 0, 0].tolist() == text
 
 
 def test_joint_guidance_of_motionstream_is_one_of_these():

@@ -5,8 +5,8 @@ import torch
 
 from ardrag.conditioning import Conditions
 from ardrag.flow import FEW_STEP_SIGMAS, add_noise, clean_from_velocity
-from ardrag.guidance import Guidance
-from ardrag.rollout import GeneratorNoise, generate_chunk, generate_clip, predict_velocity, write_cache
+from ardrag.guidance import Guidance, without
+from ardrag.rollout import GeneratorNoise, clip_steps, generate_chunk, predict_velocity, write_cache
 from ardrag.transformer import CausalWanTransformer
 
 
@@ -244,10 +244,16 @@ def test_gradients_that_are_off_stay_off():
     torch.testing.assert_close(rollout.exit_clean, expected)
 
 
+def run_clip(*arguments):
+    """The clean clip."""
+    *_, (_, clean) = clip_steps(*arguments)
+    return clean
+
+
 @torch.no_grad()
 def test_a_clip_at_once_is_the_ode_of_the_bidirectional_pass(model):
     conditions, sigmas = make_conditions(2, frames=5), [1.0, 0.7, 0.3, 0.0]
-    clip = generate_clip(model, conditions, sigmas, 0.0, seeded(1, 2))
+    clip = run_clip(model, conditions, sigmas, 0.0, seeded(1, 2))
     latents = seeded(1, 2)(conditions.motion.shape)
     for sigma, lower in zip(sigmas, sigmas[1:], strict=False):
         joined = torch.cat([latents, conditions.motion, conditions.image], dim=1)
@@ -262,9 +268,32 @@ def test_a_given_first_latent_stays_and_is_told_as_clean(model, monkeypatch):
     conditions, reference = make_conditions(1, frames=4), torch.randn(1, CHANNELS, 1, SIZE, SIZE)
     seen, forward = [], model.forward
     monkeypatch.setattr(model, "forward", lambda *a, **k: seen.append(a) or forward(*a, **k))
-    clip = generate_clip(model, conditions, FEW_STEP_SIGMAS, 1.0, seeded(1), reference)
+    clip = run_clip(model, conditions, FEW_STEP_SIGMAS, 1.0, seeded(1), reference)
     assert torch.equal(clip[:, :, :1], reference)
     for (joined, timestep, *_), sigma in zip(seen, FEW_STEP_SIGMAS, strict=False):
         assert torch.equal(joined[:, :CHANNELS, :1], reference)
         torch.testing.assert_close(timestep, 1000 * torch.tensor([[0.0, sigma, sigma, sigma]]))
-    assert not torch.equal(clip, generate_clip(model, conditions, FEW_STEP_SIGMAS, 0.0, seeded(1), reference))
+    assert not torch.equal(clip, run_clip(model, conditions, FEW_STEP_SIGMAS, 0.0, seeded(1), reference))
+
+
+@torch.no_grad()
+def test_a_clip_goes_on_with_what_is_sent_back(model):
+    conditions, sigmas = make_conditions(1, frames=3), [1.0, 0.5, 0.0]
+    reference = torch.randn(1, CHANNELS, 1, SIZE, SIZE)
+    steps = clip_steps(model, conditions, sigmas, 0.0, seeded(1), reference)
+    sigma, latents = next(steps)
+    assert sigma == 1.0 and latents.shape == conditions.motion.shape
+    _, changed = steps.send(torch.zeros_like(latents))
+    assert torch.equal(changed[:, :, :1], reference) and list(steps) == []
+    assert not torch.equal(changed, run_clip(model, conditions, sigmas, 0.0, seeded(1), reference))
+
+
+@torch.no_grad()
+def test_guidance_of_a_clip_is_over_both(model):
+    """One step from noise: the velocities of the three answers, put together by hand."""
+    wanted, guidance = make_conditions(1, frames=2), Guidance(2.0, 0.5)
+    parts = without(wanted, torch.zeros(1, 5, 8), torch.zeros(1, 1, 1, 1, 1), guidance)
+    clip = run_clip(model, parts, [1.0, 0.0], 0.0, seeded(1), None, guidance)
+    noise = seeded(1)(wanted.motion.shape)
+    full, silent, still = (noise - run_clip(model, part, [1.0, 0.0], 0.0, seeded(1)) for part in parts)
+    torch.testing.assert_close(noise - clip, full + 2 * (full - silent) + 0.5 * (full - still), rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from app_assets.pictures import load_examples
 from ardrag.tracks.tracks import Tracks
-from tests.browser.conftest import canvas_pixels, drag, point, shot
+from tests.browser.conftest import canvas_pixels, drag, point, running, shot
 
 
 pytestmark = pytest.mark.browser
@@ -350,3 +350,17 @@ def test_axe_finds_nothing_serious(open_page: Any, scheme: str) -> None:
     serious = {item["id"]: item["nodes"][0]["html"][:120] for item in grave}
     assert not serious, json.dumps(serious, indent=1)
     assert page.evaluate("() => document.querySelectorAll('[tabindex]').length") < 12
+
+
+def test_a_model_that_makes_clips_at_once(open_page, make_pipeline):
+    """No live drag; a path, progress, and then the video plays."""
+    at_once = {"mode": "bidirectional", "sigmas": None, "num_inference_steps": 24, "eta": 0.0}
+    with running(make_pipeline(scheduler=at_once)) as address:
+        page = open_page(address)
+        assert page.locator('[data-tool="live"]').is_hidden() and page.locator("#branch").is_hidden()
+        assert "press Generate" in page.locator("#lead").inner_text()
+        page.locator("#examples button").first.click()
+        page.locator("#status", has_text="Done: 33 frames").wait_for()
+        page.locator('#pad[data-frame="32"]').wait_for()
+        drag(page, (0.2, 0.2), (0.6, 0.7))
+        assert page.locator("#tracks li").count() > 0

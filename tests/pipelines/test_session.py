@@ -322,3 +322,27 @@ def test_two_thousand_latents(make_pipeline, picture):
     late, early = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
     assert late < 1.1 * early
     assert old.tracks.num_frames == len(old.frames) == 1 + 4 * 2199
+
+
+@pytest.mark.parametrize("null", ["blank", "zeros"])
+def test_guidance_over_the_motion(make_pipeline, picture, null):
+    """It leads away from the control of no tracks, which is where a clip without tracks already is."""
+    pipe = make_pipeline(scheduler={"motion_null": null})
+    tracks = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.5)]], num_frames=9)
+
+    def clip(drawn, scale, rewound=False):
+        session = pipe.start_session(picture, "a star", guidance_scale=2.0, motion_guidance_scale=scale)
+        for _ in range(3):
+            session.step(drawn)
+        if rewound:
+            session.rewind(1)
+            session = session.fork()
+            for _ in range(2):
+                session.step(drawn)
+        return np.stack(list(session.frames))
+
+    guided = clip(tracks, 3.0)
+    assert not np.array_equal(guided[1:], clip(tracks, 1.0)[1:])
+    assert np.array_equal(guided, clip(tracks, 3.0, rewound=True))
+    same = np.abs(clip(None, 3.0).astype(int) - clip(None, 1.0)).max() <= 1
+    assert same == (null == "blank")

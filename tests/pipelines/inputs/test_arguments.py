@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ardrag.flow import FewStepScheduler
 from pipelines.inputs.arguments import (
     check_frame_count,
     check_guidance,
+    check_image_embeds,
     check_size,
     check_steps,
     check_streams,
+    chosen_mode,
     one_each,
     whole_number,
 )
@@ -53,6 +56,26 @@ def test_one_for_all_or_one_for_each():
         one_each(["a", "b"], 3, "prompt", str)
     with pytest.raises(ValueError, match="prompt: int is not"):
         one_each(["a", 1], 2, "prompt", str)
+
+
+def test_mode_is_the_checkpoints_own_unless_said():
+    assert chosen_mode(None, FewStepScheduler()) == "causal"
+    assert chosen_mode("bidirectional", FewStepScheduler()) == "bidirectional"
+    at_once = FewStepScheduler(mode="bidirectional")
+    assert chosen_mode(None, at_once) == "bidirectional"
+    with pytest.raises(ValueError, match="mode: 'fast' is unknown; use 'causal' or 'bidirectional', or leave it out"):
+        chosen_mode("fast", at_once)
+    with pytest.raises(ValueError, match="mode: this checkpoint is bidirectional and makes a clip at once"):
+        chosen_mode("causal", at_once)
+
+
+def test_image_tokens_fit_the_model():
+    check_image_embeds(None, None)
+    check_image_embeds(torch.zeros(1, 3, 8), 8)
+    with pytest.raises(ValueError, match="image_embeds: this model reads no image tokens"):
+        check_image_embeds(torch.zeros(1, 3, 8), None)
+    with pytest.raises(ValueError, match=r"image_embeds: shape \[1, 3, 7\] must be \[B, any, 8\]"):
+        check_image_embeds(torch.zeros(1, 3, 7), 8)
 
 
 def test_a_checkpoint_that_makes_clips_at_once_is_not_streamed():
