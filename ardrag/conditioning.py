@@ -79,14 +79,16 @@ def image_slot(
 
     ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator: a result does not depend on its batch.
     ``fill`` is the transformer's ``image_fill``: ``"zeros"`` where a public checkpoint knows zeros instead of noise,
-    ``"grey"`` where it knows a grey video after the picture, whose latents (`GreyVideo`) are then given as ``grey``.
+    ``"grey"`` where it knows a grey video after the picture, whose latents (`GreyVideo`) are then given as ``grey``,
+    ``"picture"``, ours for small models, the reference at every latent, so that what rests need not be remembered.
 
     Raises:
         ValueError: for ``"grey"`` without them: precomputed clips do not hold them.
     """
     if fill == "grey" and grey is None:
         raise ValueError("image_fill: clips for training hold no grey after the picture; start from Fun-Control")
-    rest = {"noise": noise, "zeros": torch.zeros_like(noise), "grey": grey}[fill]
+    picture = reference.expand_as(noise)
+    rest = {"noise": noise, "zeros": torch.zeros_like(noise), "grey": grey, "picture": picture}[fill]
     assert rest is not None
     if first_latent > 0:
         return rest.to(noise)

@@ -94,7 +94,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         chunk_frames: int = 1,
         sink_frames: int = 0,
         image_context: Literal["all", "first"] = "all",
-        image_fill: Literal["noise", "zeros", "grey"] = "noise",
+        image_fill: Literal["noise", "zeros", "grey", "picture"] = "noise",
         first_chunk_frames: int | None = None,
         activation_fn: str = "gelu-approximate",
         control_module: dict[str, Any] | None = None,
@@ -142,8 +142,8 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             raise ValueError(f"qk_norm must be 'rms_norm_across_heads' as in Wan, got {config.qk_norm!r}.")
         if config.image_context not in ("all", "first"):
             raise ValueError(f"image_context must be 'all' or 'first', got {config.image_context!r}.")
-        if config.image_fill not in ("noise", "zeros", "grey"):
-            raise ValueError(f"image_fill must be 'noise', 'zeros' or 'grey', got {config.image_fill!r}.")
+        if config.image_fill not in ("noise", "zeros", "grey", "picture"):
+            raise ValueError(f"image_fill must be 'noise', 'zeros', 'grey' or 'picture', got {config.image_fill!r}.")
         if config.window_frames < 1 or config.chunk_frames < 1 or config.sink_frames < 0:
             raise ValueError(
                 "window_frames and chunk_frames must be at least 1 and sink_frames 0 or more, got "

@@ -177,8 +177,10 @@ def own_history(
 
 
 def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
-    """The pipeline to train, with the run's ``sink_frames`` and ``control`` where it has its own."""
+    """The pipeline to train, with the run's ``sink_frames``, ``image_fill`` and ``control`` where it has its own."""
     pipeline = start_pipeline(config, captions, buckets)
+    if config.image_fill:
+        pipeline.transformer.register_to_config(image_fill=config.image_fill)
     if config.sink_frames is not None:
         pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
     if config.control:

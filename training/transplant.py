@@ -107,7 +107,7 @@ def moved_embedding(transformer: CausalWanTransformer, to_old: Tensor, channels:
 
 def empty_copy(transformer: CausalWanTransformer, channels: int) -> CausalWanTransformer:
     """The same transformer for latents of ``channels``; its first and last layers are still noise."""
-    config = dict(transformer.config)
+    config = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
     layout = dict.fromkeys(config["input_layout"], channels)
     config |= {"in_channels": channels * len(layout), "out_channels": channels, "input_layout": layout}
     copy = CausalWanTransformer.from_config(config)

@@ -220,21 +220,25 @@ def test_a_few_step_schedule_is_trained_on_and_saved(configure):
     assert scheduler.config.sigmas == [1.0, 0.5, 0.0] and scheduler.config.num_inference_steps == 2
 
 
-def test_sink_and_control_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
+def test_sink_control_and_image_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
     def trained(name, **changes):
         config = configure(name, steps=1, **changes)
         main(config)
         pipeline = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
-        return pipeline.transformer.config.sink_frames, pipeline.control.name
+        transformer = pipeline.transformer.config
+        return transformer.sink_frames, pipeline.control.name, transformer.image_fill
 
-    given = {"sink_frames": 2, "control": "coloured"}
-    assert trained("new") == (0, "heat") and trained("new with both", **given) == (2, "coloured")
-    start = str(Path(configure("new with both").output_dir) / "pipeline")
-    assert trained("kept", init_from=start) == (2, "coloured")
-    assert trained("changed", init_from=start, sink_frames=0, control="carried") == (0, "carried")
-    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == (2, "coloured")
+    given = {"sink_frames": 2, "control": "coloured", "image_fill": "picture"}
+    assert trained("new") == (0, "heat", "noise") and trained("new with all", **given) == (2, "coloured", "picture")
+    start = str(Path(configure("new with all").output_dir) / "pipeline")
+    assert trained("kept", init_from=start) == (2, "coloured", "picture")
+    changed = trained("changed", init_from=start, sink_frames=0, control="carried", image_fill="noise")
+    assert changed == (0, "carried", "noise")
+    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == (2, "coloured", "picture")
     with pytest.raises(ValueError, match="sink_frames: -1 is negative"):
         configure(sink_frames=-1)
+    with pytest.raises(ValueError, match="image_fill: 'grey' is not for training; use noise, zeros or picture"):
+        configure(image_fill="grey")
 
 
 def test_mixed_shapes_train_and_the_pipeline_generates_at_each(configure, mixed, monkeypatch):

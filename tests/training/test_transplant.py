@@ -68,6 +68,13 @@ def test_the_blocks_stay(make_transformer):
             assert torch.equal(copy.state_dict()[name], tensor), name
 
 
+def test_what_was_a_default_may_change(make_transformer):
+    """diffusers notes which settings were defaults, and would fall back to them."""
+    transformer = make_transformer()
+    transformer.register_to_config(_use_default_values=["out_channels", "in_channels", "input_layout"])
+    assert empty_copy(transformer, 6).config.out_channels == 6
+
+
 @pytest.mark.slow
 def test_a_pipeline_moves(make_pipeline, tmp_path, monkeypatch):
     from pipelines import ARDragPipeline

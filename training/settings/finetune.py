@@ -27,6 +27,10 @@ class FinetuneConfig(MuonConfig):
     control: str = field(
         default="", metadata={"help": "What the data shows of the tracks, by name; default: as init_from, else heat."}
     )
+    image_fill: str = field(
+        default="",
+        metadata={"help": "Image slot after latent 0: noise, zeros or picture; default: as init_from, else noise."},
+    )
     num_latents: int = field(default=5, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
     steps: int = field(default=2000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
@@ -73,5 +77,7 @@ class FinetuneConfig(MuonConfig):
             raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
         if self.sink_frames is not None and self.sink_frames < 0:
             raise ValueError(f"sink_frames: {self.sink_frames} is negative; 1 keeps the first latent in view, 0 none")
+        if self.image_fill not in ("", "noise", "zeros", "picture"):
+            raise ValueError(f"image_fill: {self.image_fill!r} is not for training; use noise, zeros or picture")
         if self.own_history and not self.causal:
             raise ValueError("own_history: only a causal model has a history; set causal to true, or own_history to 0")
