@@ -46,6 +46,10 @@ _BLOCK = {
 }
 _BACK_MODEL = {ours: original for original, ours in _MODEL.items()}
 _BACK_BLOCK = {ours: original for original, ours in _BLOCK.items()}
+_KOHYA, _KOHYA_BLOCK = (
+    {name.replace(".", "_"): ours for there, ours in table.items() for name in (there, ours)}
+    for table in (_MODEL, _BLOCK)
+)
 _BLOCK_KEY = re.compile(r"blocks\.(\d+)\.(.+)")
 _WRAPPERS = re.compile(r"(_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod|module)\.")
 
@@ -63,6 +67,12 @@ def to_original(key: str) -> str | None:
 def is_ours(key: str) -> bool:
     """Whether ``key`` is one of our (diffusers') names."""
     return to_original(key) is not None
+
+
+def from_kohya(layer: str) -> str | None:
+    """Our name of a layer whose name has underscores for dots, as kohya's trainers write it, or None."""
+    match = re.fullmatch(r"blocks_(\d+)_(.+)", layer)
+    return f"blocks.{match[1]}.{_KOHYA_BLOCK[match[2]]}" if match and match[2] in _KOHYA_BLOCK else _KOHYA.get(layer)
 
 
 def bare(key: str) -> str:

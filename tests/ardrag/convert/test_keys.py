@@ -2,7 +2,7 @@
 
 import pytest
 
-from ardrag.convert.keys import bare, is_ours, to_original, to_ours
+from ardrag.convert.keys import bare, from_kohya, is_ours, to_original, to_ours
 from tests.wan_files import diffusers_state, original_shapes, original_state
 
 
@@ -37,3 +37,11 @@ def test_names_that_wan_does_not_have(key):
 )
 def test_wrappers_of_training_come_off(wrapped):
     assert bare(wrapped) == "blocks.0.ffn.0.weight"
+
+
+def test_names_with_underscores_for_dots():
+    for key in original_shapes(48, image=True):
+        if key.endswith(".weight"):
+            layer, ours = key.removesuffix(".weight"), to_ours(key).removesuffix(".weight")
+            assert from_kohya(layer.replace(".", "_")) == from_kohya(ours.replace(".", "_")) == ours
+    assert from_kohya("blocks_0_mlp") is None and from_kohya("up_blocks_0") is None

@@ -55,7 +55,32 @@ def with_alpha(state):
     return renamed | {f"{layer}.alpha": torch.tensor(ALPHA) for layer in layers}
 
 
+def up_and_down(state, rename):
+    """``lora_down`` and ``lora_up`` with an alpha, under the names that ``rename`` gives layers."""
+    parts = {"lora_A": "lora_down", "lora_B": "lora_up"}
+    found = {}
+    for key, value in state.items():
+        layer, _, part = key.partition(".lora_")
+        found[f"{rename(layer)}.{parts['lora_' + part.split('.')[0]]}.weight"] = value
+        found[f"{rename(layer)}.alpha"] = torch.tensor(ALPHA)
+    return found
+
+
+def wan(layer):
+    return to_original(f"{layer}.weight").removesuffix(".weight")
+
+
 LAYOUTS = {
+    "kohya": lambda state: up_and_down(state, lambda layer: "lora_unet_" + wan(layer).replace(".", "_")),
+    "kohya, diffusers' names": lambda state: up_and_down(state, lambda layer: "lora_unet_" + layer.replace(".", "_")),
+    "lightx2v, causvid": lambda state: (
+        up_and_down(state, lambda layer: f"diffusion_model.{wan(layer)}")
+        | {
+            "diffusion_model.blocks.0.norm3.diff": torch.zeros(24),
+            "diffusion_model.patch_embedding.diff_b": torch.zeros(24),
+        }
+    ),
+    "comfyui": lambda state: {f"diffusion_model.{original(key)}": value for key, value in state.items()},
     "peft": lambda state: {f"base_model.model.{key}": value for key, value in state.items()},
     "diffsynth": lambda state: {original(k).replace(".weight", ".default.weight"): v for k, v in state.items()},
     "diffsynth, in its pipeline": lambda state: {f"pipe.dit.{original(key)}": value for key, value in state.items()},
@@ -80,7 +105,7 @@ def test_layouts_load_as_diffusers_own(make_pipeline, adapted, tmp_path, layout)
         save_file(written, tmp_path / "pytorch_lora_weights.safetensors")
     pipe = make_pipeline()
     pipe.load_lora_weights(str(tmp_path))
-    if layout.startswith("diffsynth"):  # these files have no alpha: it is the rank
+    if layout.startswith(("diffsynth", "comfyui")):  # these files have no alpha: it is the rank
         pipe.set_adapters(pipe.get_active_adapters(), ALPHA / RANK)
     torch.testing.assert_close(answer(pipe.transformer), answer(teacher.transformer), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(answer(pipe.transformer), answer(make_pipeline().transformer), atol=1e-3)
@@ -92,7 +117,21 @@ def test_layouts_load_as_diffusers_own(make_pipeline, adapted, tmp_path, layout)
         ({}, "lora: the weights given holds nothing"),
         ({"unet.down.0.lora_A.weight": torch.ones(2, 2)}, "has the key unet.down.0.lora_A.weight, which is no LoRA"),
         ({"blocks.0.attn1.to_q.weight": torch.ones(2, 2)}, "has the key blocks.0.attn1.to_q.weight, which is no LoRA"),
-        ({"diffusion_model.x.lora_A.weight": torch.ones(2, 2)}, "lora: the weights given"),
+        ({"diffusion_model.x.lora_A.weight": torch.ones(2, 2)}, "has the key diffusion_model.x.lora_A.weight"),
+        (
+            {"lora_unet_blocks_0_mlp.lora_down.weight": torch.ones(2, 2)},
+            "has the key lora_unet_blocks_0_mlp.lora_down",
+        ),
+        (
+            {"diffusion_model.blocks.0.norm3.diff": torch.ones(24)},
+            "changes blocks.0.norm2 as a whole .* which no adapter",
+        ),
+        ({"diffusion_model.blocks.0.x.diff_b": torch.ones(24)}, "blocks.0.x.diff_b, which belongs to no layer"),
+        (
+            {"blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 5120)},
+            "lora: blocks.0.attn1.to_q is 5120 wide in the adapter and 24 in this model; .* 14B is 5120",
+        ),
+        ({"blocks.0.attn1.to_q.lora_B.weight": torch.ones(8, 2)}, "is 8 wide in the adapter and 24 in this model"),
     ],
 )
 def test_what_is_no_adapter_of_this_model(make_pipeline, state, message):
@@ -142,3 +181,39 @@ def test_saved_whole_beside_a_model(adapted, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="save_directory: .*No space left"):
         ARDragPipeline.save_lora_weights(tmp_path, transformer_lora_layers=state)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_whole_changes_of_a_layer(make_pipeline):
+    """A difference of two models, as some files hold it for the last layer and for biases, is added as it is."""
+    torch.manual_seed(1)
+    pipe, changed = make_pipeline(), make_pipeline()
+    weight, bias = torch.randn(changed.transformer.proj_out.weight.shape), torch.randn(24)
+    state = {"diffusion_model.head.head.diff": weight, "diffusion_model.blocks.1.ffn.2.diff_b": bias}
+    changed.transformer.proj_out.weight += weight
+    changed.transformer.blocks[1].ffn.net[2].bias += bias
+    pipe.load_lora_weights(state)
+    torch.testing.assert_close(answer(pipe.transformer), answer(changed.transformer), atol=1e-5, rtol=1e-4)
+
+
+def test_scaled_fused_and_unloaded(make_pipeline, adapted):
+    """Half the strength, into the weights and out of them again, two at once, and none."""
+    _, state, _ = adapted
+    pipe, bare = make_pipeline(), make_pipeline()
+    plain = answer(bare.transformer)
+    pipe.load_lora_weights(with_alpha(state), adapter_name="first")
+    pipe.load_lora_weights(with_alpha(state), adapter_name="second")
+    whole = {}
+    for names, weights in ((["first"], [1.0]), (["first"], [0.5]), (["first", "second"], [0.5, 0.5])):
+        pipe.set_adapters(names, weights)
+        whole[len(names), weights[0]] = answer(pipe.transformer)
+    torch.testing.assert_close(whole[2, 0.5], whole[1, 1.0], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(whole[1, 0.5], whole[1, 1.0], atol=1e-3)
+    pipe.set_adapters(["first"], [1.0])
+    pipe.fuse_lora(lora_scale=0.5, adapter_names=["first"])
+    torch.testing.assert_close(answer(pipe.transformer), whole[1, 0.5], atol=1e-5, rtol=1e-4)
+    pipe.unfuse_lora()
+    pipe.set_adapters(["first"], [1.0])  # diffusers leaves the scale of the fusing on
+    torch.testing.assert_close(answer(pipe.transformer), whole[1, 1.0], atol=1e-5, rtol=1e-4)
+    pipe.unload_lora_weights()
+    torch.testing.assert_close(answer(pipe.transformer), plain, atol=1e-5, rtol=1e-4)
+    assert set(pipe.transformer.state_dict()) == set(bare.transformer.state_dict())
