@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import DupUp3D, WanResample, WanResidualUpBlock
 from torch import nn
 
+from ardrag.convolutions.remembered import remembered
+
 
 def phase_kernels(weight: torch.Tensor) -> torch.Tensor:
     """Kernels on the small picture that do what ``weight`` does on the one with every pixel doubled.
@@ -32,12 +34,14 @@ def phase_kernels(weight: torch.Tensor) -> torch.Tensor:
         weight: ``[C', C, 3, 3]``.
 
     Returns:
-        ``[4 C', C, 2, 2]``: the kernels of (even, even), (even, odd), (odd, even) and (odd, odd) rows and columns.
+        ``[4 C', C, 2, 2]`` in channels-last memory: the kernels of (even, even), (even, odd), (odd, even) and (odd,
+        odd) rows and columns.
     """
 
     rows = _phases(weight.movedim(2, -1))
     columns = [_phases(row.movedim(-1, 2)) for row in rows]
-    return torch.cat([kernel for pair in columns for kernel in pair])
+    kernels = torch.cat([kernel for pair in columns for kernel in pair])
+    return kernels.contiguous(memory_format=torch.channels_last)
 
 
 def _phases(taps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,7 +59,7 @@ class FoldedUpsample(nn.Sequential):
             native: torch.Tensor = super().forward(images)
             return native
         weight, bias = (self[1].get_parameter(name) for name in ("weight", "bias"))
-        kernels = phase_kernels(weight).contiguous(memory_format=torch.channels_last)
+        kernels = remembered(self, weight, phase_kernels)
         images = images.contiguous(memory_format=torch.channels_last)
         seen = F.conv2d(images, kernels, bias.repeat(4), padding=1)
         height, width = images.shape[2:]

@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm, patchify, unpatchify
 
+from ardrag.convolutions.remembered import remembered
+from ardrag.convolutions.winograd import PRODUCTS, convolve, mixed_taps
 from ardrag.folded_vae import fold_resampling
 
 
@@ -36,11 +38,15 @@ HAS_ONEDNN_CONV3D = platform.machine() in ("x86_64", "AMD64") and torch.backends
 FeatureCache = tuple[torch.Tensor | str | None, ...]
 
 
+def _channels_last_3d(video: torch.Tensor) -> torch.Tensor:
+    return video.contiguous(memory_format=torch.channels_last_3d)
+
+
 class FoldedCausalConv3d(WanCausalConv3d):
     """A `WanCausalConv3d` computed as one `conv2d` over (time taps x channels); same parameters, same results.
 
-    Where all past frames are known and no gradient is needed, as in a running stream, oneDNN's 3-D kernel does it
-    without putting the taps side by side first.
+    Where all past frames are known and no gradient is needed, as in a running stream, it takes fewer products
+    (`ardrag.convolutions.winograd`), or oneDNN's 3-D kernel does it without putting the taps side by side first.
 
     Made by `fold_causal_convs`, which changes the class of an existing module.
     """
@@ -57,8 +63,11 @@ class FoldedCausalConv3d(WanCausalConv3d):
             return native
         causal_padding = self._padding[4]
         known = 0 if cache_x is None else cache_x.shape[2]
-        if HAS_ONEDNN_CONV3D and known >= causal_padding and self.kernel_size != (1, 1, 1) and self._is_inference(x):
-            return self._onednn_conv(x, cache_x)
+        if known >= causal_padding and self.kernel_size != (1, 1, 1) and self._is_inference(x):
+            if cache_x is not None and x.shape[2] in PRODUCTS and self._shape == ((3, 3, 3), (1, 1, 1), 2):
+                return self._fewer_products(x, cache_x)
+            if HAS_ONEDNN_CONV3D:
+                return self._onednn_conv(x, cache_x)
         frames = x.permute(0, 2, 3, 4, 1)  # [B, T, H, W, C]
         if cache_x is not None and causal_padding > 0:
             past = cache_x[:, :, -causal_padding:].to(x.device).permute(0, 2, 3, 4, 1)
@@ -70,17 +79,27 @@ class FoldedCausalConv3d(WanCausalConv3d):
         outputs = self._spatial_conv(gathered.flatten(0, 1), self._fold_weight(first_tap))  # [B*T', H', W', C']
         return outputs.reshape(x.shape[0], num_outputs, *outputs.shape[1:]).permute(0, 4, 1, 2, 3)
 
+    @property
+    def _shape(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """Kernel, stride, and past frames that are seen."""
+        return self.kernel_size, self.stride, self._padding[4]
+
     @staticmethod
     def _is_inference(x: torch.Tensor) -> bool:
         return not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
+
+    def _fewer_products(self, x: torch.Tensor, cache_x: torch.Tensor) -> torch.Tensor:
+        """The convolution of `x` after its two past frames by Winograd's products in time."""
+        kernels = remembered(self, self.weight, mixed_taps, x.shape[2])
+        return convolve(cache_x[:, :, -2:], x, kernels, self.bias, (self._padding[2], self._padding[0]))
 
     def _onednn_conv(self, x: torch.Tensor, cache_x: torch.Tensor | None) -> torch.Tensor:
         """The convolution of `x` after all its past frames, in channels-last memory."""
         causal_padding = self._padding[4]
         frames = x if cache_x is None or not causal_padding else torch.cat([cache_x[:, :, -causal_padding:], x], dim=2)
         outputs: torch.Tensor = torch.ops.aten.mkldnn_convolution(
-            frames.contiguous(memory_format=torch.channels_last_3d),
-            self.weight.contiguous(memory_format=torch.channels_last_3d),
+            _channels_last_3d(frames),
+            remembered(self, self.weight, _channels_last_3d),
             self.bias,
             [0, self._padding[2], self._padding[0]],
             self.stride,
