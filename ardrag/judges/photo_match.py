@@ -1,7 +1,8 @@
 """Where the moved things of a Photo World clip are in any video of it, and how much of the picture is kept.
 
 A thing is looked for as it truly looks in each frame, turned, grown and half hidden as it is then: the visible part of
-it in the true video is the template of a masked, normalised correlation over the whole frame.
+it in the true video is the template of a masked squared difference over the whole frame. A thing that another place of
+the true frame shows nearly as well (a piece of plain sky over sky) is not asked for: nobody could say where it is.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ Pixels = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
 FEWEST_PIXELS = 40
 """Of a thing with fewer visible pixels than this nobody can say where it is."""
+DISTINCT, NEAR = 30.0, 8
+"""Places further off than `NEAR` pixels must differ from a thing by `DISTINCT` of 255 (root mean square)."""
 
 
 def piece_offsets(clip: PhotoClip, frames: Pixels) -> Float:
     """How far each moved thing is from where it should be, ``[T, P]`` of ``(x, y)`` in pixels, ``P`` its movers.
 
-    NaN where too little of it is visible. Between whole pixels by the top of a parabola.
+    NaN where too little of it is visible, or it looks like other places. Between whole pixels by a parabola's top.
     """
     found = np.full((len(frames), len(clip.movers), 2), np.nan, np.float32)
     for p, mover in enumerate(clip.movers):
@@ -36,20 +39,35 @@ def piece_offsets(clip: PhotoClip, frames: Pixels) -> Float:
 
 
 def offset_of(frame: Pixels, truth: Pixels, mask: npt.NDArray[np.bool_]) -> Float:
-    """Offset ``(x, y)`` at which the masked part of ``truth`` correlates best with ``frame``, both ``[H, W, 3]``."""
+    """Offset ``(x, y)`` at which the masked part of ``truth`` looks most like ``frame``, both ``[H, W, 3]``.
+
+    NaN where ``truth`` itself has places like it.
+    """
+    score, corner = likeness(truth, truth, mask)
+    y, x = np.indices(score.shape)
+    far = np.hypot(y - corner[0], x - corner[1]) > NEAR
+    if -score[far].max() < DISTINCT**2:
+        return np.full(2, np.nan, np.float32)
+    score, corner = likeness(frame, truth, mask)
+    row, column = np.unravel_index(int(score.argmax()), score.shape)
+    around = np.pad(score, 1, mode="edge")
+    across, down = _top(around[row + 1, column : column + 3]), _top(around[row : row + 3, column + 1])
+    return np.array([column + across - corner[1], row + down - corner[0]], np.float32)
+
+
+def likeness(frame: Pixels, truth: Pixels, mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], list[int]]:
+    """Minus the mean squared difference (of 255) of the masked part of ``truth`` at every place of ``frame``.
+
+    Returns it with the row and column of the part's own place. Places a quarter of the picture off it are tried too.
+    """
     import cv2
 
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    box = tuple(slice(i[0], i[-1] + 1) for i in (np.flatnonzero(mask.any(axis)) for axis in (1, 0)))
     border = max(truth.shape[:2]) // 4
     padded = cv2.copyMakeBorder(frame, border, border, border, border, cv2.BORDER_REPLICATE).astype(np.float32)
     template, weights = truth[box].astype(np.float32), np.repeat(mask[box][..., None], 3, -1).astype(np.float32)
-    score = cv2.matchTemplate(padded, template, cv2.TM_CCOEFF_NORMED, mask=weights)
-    score = np.where(np.isfinite(score), score, -1.0).astype(np.float64)
-    y, x = np.unravel_index(int(score.argmax()), score.shape)
-    around = np.pad(score, 1, constant_values=-1.0)
-    across, down = _top(around[y + 1, x : x + 3]), _top(around[y : y + 3, x + 1])
-    return np.array([x + across - border - box[1].start, y + down - border - box[0].start], np.float32)
+    squared = cv2.matchTemplate(padded, template, cv2.TM_SQDIFF, mask=weights).astype(np.float64)
+    return -squared / weights.sum(), [border + side.start for side in box]
 
 
 def _top(three: npt.NDArray[Any]) -> float:

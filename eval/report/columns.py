@@ -22,7 +22,7 @@ METRICS = (
         "lower",
         2,
         "mean distance between where a point is found and where its track shows it, over all shown points and frames "
-        "after the first (EPE); in Sprite World found by template match, elsewhere by the tracker",
+        "after the first (EPE); in our worlds found by template match, elsewhere by the tracker",
     ),
     Metric("path_error_percent", "path error, % of diagonal", "lower", 2, "the same over the picture's diagonal"),
     Metric("objmc", "ObjMC, px", "lower", 2, "the same, averaged within each track first"),

@@ -9,9 +9,10 @@ from ardrag.worlds.photos import make_photo_clip
 
 @pytest.fixture(scope="module")
 def clip(library):
-    """A clip with a mover that is well visible."""
+    """A clip whose movers can be told from the rest of it."""
     clips = (make_photo_clip("test", index, 5, 64, 80, library) for index in range(40))
-    return next(c for c in clips if not {"still", "camera"} & set(c.categories) and c.visible.all())
+    plain = (c for c in clips if not {"still", "camera"} & set(c.categories) and c.visible.all())
+    return next(c for c in plain if np.isfinite(piece_offsets(c, c.frames)).all())
 
 
 def test_in_the_true_video_everything_is_where_it_should_be(clip):
@@ -32,12 +33,36 @@ def test_half_a_pixel_is_told():
 
     def picture(across):
         near = [np.exp(-((x - cx - across) ** 2 + (y - cy) ** 2) / 6) for cx, cy in spots]
-        return (60 * np.clip(np.sum(near, 0), 0, 4)).astype(np.uint8)[..., None].repeat(3, -1)
+        return (120 * np.clip(np.sum(near, 0), 0, 2)).astype(np.uint8)[..., None].repeat(3, -1)
 
     mask = np.zeros((48, 48), bool)
     mask[12:36, 12:36] = True
     assert offset_of(picture(0.5), picture(0), mask) == pytest.approx([0.5, 0], abs=0.2)
     assert offset_of(picture(2.25), picture(0), mask) == pytest.approx([2.25, 0], abs=0.2)
+
+
+def test_what_looks_like_other_places_is_not_asked_for():
+    """A grey piece on grey ground with a faint seam: a blurred video may show it anywhere."""
+    truth = np.full((48, 48, 3), 128, np.uint8)
+    mask = np.zeros((48, 48), bool)
+    mask[20:30, 20:30] = True
+    truth[mask] = 140
+    assert np.isnan(offset_of(truth, truth, mask)).all()
+    truth[mask] = 200
+    assert np.abs(offset_of(truth, truth, mask)).max() < 0.5
+
+
+def test_a_painted_fainter_piece_is_found():
+    """A correlation that forgives contrast would prefer any place with the same pattern, however pale."""
+    rng = np.random.default_rng(1)
+    truth, pattern = np.full((64, 64, 3), 20, np.uint8), rng.integers(120, 256, (12, 12, 3))
+    truth[10:22, 10:22] = pattern
+    mask = np.zeros((64, 64), bool)
+    mask[10:22, 10:22] = True
+    frame = np.full_like(truth, 20)
+    frame[40:52, 30:42] = 20 + (pattern - 20) * 0.7  # it went elsewhere, somewhat pale
+    frame[10:22, 10:22] = 20 + (pattern - 20) * 0.05  # and left a trace
+    assert offset_of(frame, truth, mask) == pytest.approx([20, 30], abs=0.5)
 
 
 def test_regions_are_compared_apart(clip):
