@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
+from functools import partial
 from pathlib import Path
 
 from tests.hub_server import HubServer
@@ -39,7 +41,8 @@ class HubProcess:
         variables = {**os.environ, **hub.environment(home, token), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         variables |= more
         self._errors = (home / "stderr.txt").open("w+")
-        self._process = subprocess.Popen(
+        self._begin = partial(
+            subprocess.Popen,
             [sys.executable, "-c", WORKER],
             cwd=folder,
             env=variables,
@@ -48,6 +51,7 @@ class HubProcess:
             stderr=self._errors,
             text=True,
         )
+        self._process = self._begin()
 
     def run(self, code: str) -> str:
         """What ``code`` prints.
@@ -67,7 +71,16 @@ class HubProcess:
         return printed
 
     def start(self, code: str) -> None:
-        """Begin ``code`` without waiting for its end."""
+        """Begin ``code`` without waiting for its end.
+
+        A process that has ended while it waited, as one does that something outside kills, is started again with a
+        warning that says how it ended: the tests that follow are not about that.
+        """
+        if self._process.poll() is not None:
+            self._errors.seek(0)
+            how = f"exit code {self._process.returncode}: {self._errors.read()[-500:]}"
+            warnings.warn(f"a process of the Hub's tests was gone ({how}); another one takes its place", stacklevel=2)
+            self._process = self._begin()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(textwrap.dedent(code)) + "\n")
         self._process.stdin.flush()
@@ -75,5 +88,9 @@ class HubProcess:
     def kill(self) -> None:
         """End the process at once, as a power cut would."""
         self._process.kill()
-        self._process.wait()
+        self.wait()
         self._errors.close()
+
+    def wait(self) -> None:
+        """Until the process has ended."""
+        self._process.wait()

@@ -46,6 +46,7 @@ from training.run.runtime import (
     RunLog,
     clip_generators,
     exported_step,
+    leave,
     mark_exported,
     require_finite,
     run_stage,
@@ -251,3 +252,4 @@ def main(config: ConsistencyConfig) -> None:
 
 if __name__ == "__main__":
     run_stage(main, parse_config(ConsistencyConfig))
+    leave()

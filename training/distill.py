@@ -49,6 +49,7 @@ from training.run.runtime import (
     RunLog,
     clip_generators,
     exported_step,
+    leave,
     mark_exported,
     require_finite,
     run_stage,
@@ -386,3 +387,4 @@ def main(config: DistillConfig) -> None:
 
 if __name__ == "__main__":
     run_stage(main, parse_config(DistillConfig))
+    leave()

@@ -47,6 +47,7 @@ from training.run.runtime import (
     add_lora,
     clip_generators,
     exported_step,
+    leave,
     mark_exported,
     require_finite,
     run_stage,
@@ -319,3 +320,4 @@ def main(config: FinetuneConfig) -> None:
 
 if __name__ == "__main__":
     run_stage(main, parse_config(FinetuneConfig))
+    leave()

@@ -56,6 +56,7 @@ from training.run.runtime import (
     RunLog,
     add_lora,
     exported_step,
+    leave,
     mark_exported,
     require_finite,
     run_stage,
@@ -340,3 +341,4 @@ def main(config: GrpoConfig) -> None:
 
 if __name__ == "__main__":
     run_stage(main, parse_config(GrpoConfig))
+    leave()

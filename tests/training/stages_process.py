@@ -6,12 +6,10 @@ python -m torch.distributed.run --nproc_per_node N tests/training/stages_process
 import importlib
 import sys
 
-import torch
-
 from tests.training.test_grpo import Brightness
 from training import grpo
 from training.run.config import parse_config
-from training.run.runtime import run_stage
+from training.run.runtime import leave, run_stage
 
 
 CONFIGS = {"finetune": "Finetune", "consistency": "Consistency", "distill": "Distill", "grpo": "Grpo"}
@@ -26,5 +24,4 @@ def run(stage, file):
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         run(*argument.split("="))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave()

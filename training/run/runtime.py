@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import shutil
 import signal
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from PIL import Image
@@ -135,6 +138,8 @@ def start_log(accelerator: Accelerator, config: Any, first_step: int) -> RunLog:
     if accelerator.log_with:
         accelerator.init_trackers("ardrag", {name: str(value) for name, value in asdict(config).items()})
         log.report = accelerator.log
+        for tracker in accelerator.trackers:
+            atexit.register(tracker.finish)
     return log
 
 
@@ -232,6 +237,22 @@ def run_stage(stage: Callable[[Any], None], config: Any) -> None:
         if not any(word in str(error) for word in LOST):
             raise
         raise SystemExit(line % "another of its processes has ended") from None
+
+
+def leave() -> None:
+    """End a process that is one of several and has done its work; nothing happens where it is alone. Call it last.
+
+    The threads of gloo let go of their tensors whenever they come to it. Where Python is being taken down by then, they
+    abort the process (``terminate called without an active exception``) and with it a job that has succeeded. Nothing
+    that torch offers waits for them, so Python is not taken down.
+    """
+    if not dist.is_initialized():
+        return
+    dist.destroy_process_group()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 LOST = (

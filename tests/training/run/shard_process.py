@@ -17,7 +17,7 @@ from ardrag.rollout import GeneratorNoise, seeded_generator
 from tests.training.conftest import build_conditions, build_transformer
 from training.rollouts.self_rollout import replay, self_rollout
 from training.run.checkpoint import RunState
-from training.run.runtime import Learner
+from training.run.runtime import Learner, leave
 from training.run.shard import clip_gradients, gathered, inner, shard, sharded_parts, sum_gradients, whole, whole_model
 
 
@@ -132,8 +132,7 @@ def main(kind, folder):
     if accelerator.is_main_process:
         tensors = {name: value.detach().clone().contiguous() for name, value in found.items()}
         save_file(tensors, folder / f"{kind} on {accelerator.num_processes}")
-    if accelerator.num_processes > 1:
-        torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

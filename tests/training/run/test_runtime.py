@@ -1,7 +1,10 @@
 """The tools of every loop: generators by step, a log that tells one story, exports whole or not at all."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +28,9 @@ from training.run.runtime import (
     step_generator,
     swapped_folder,
 )
+
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_generators_depend_on_seed_step_and_rank_alone():
@@ -182,3 +188,30 @@ def test_rows_are_json(tmp_path):
     log = RunLog(tmp_path)
     log.write(4, **{"loss/total": torch.tensor(0.123456789)})
     assert json.loads(log.path.read_text()) == {"step": 4, "loss/total": 0.123457}
+
+
+LEAVE = """
+import atexit, sys, torch.distributed as dist
+from training.run.runtime import leave
+
+class Late:
+    def __del__(self):
+        print("taken down")
+
+late = Late()
+atexit.register(print, "finished")
+if sys.argv[1:]:
+    dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
+leave()
+print("alone")
+"""
+
+
+@pytest.mark.slow
+def test_one_of_several_processes_leaves_before_python_is_taken_down(tmp_path):
+    def said(*arguments):
+        command = [sys.executable, "-c", LEAVE, *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+
+    assert said(str(tmp_path / "meeting")) == ["finished"]
+    assert said() == ["alone", "finished", "taken down"]
