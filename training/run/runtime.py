@@ -242,7 +242,7 @@ def run_stage(stage: Callable[[Any], None], config: Any) -> None:
 def leave() -> None:
     """End a process that is one of several and has done its work; nothing happens where it is alone. Call it last.
 
-    The threads of gloo let go of their tensors whenever they come to it. Where Python is being taken down by then, they
+    The threads of gloo let go of their tensors whenever they come to it. Where Python is being taken down then, they
     abort the process (``terminate called without an active exception``) and with it a job that has succeeded. Nothing
     that torch offers waits for them, so Python is not taken down.
     """
