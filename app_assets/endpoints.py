@@ -20,6 +20,7 @@ from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE, Start, read_start
 from app_assets.pictures import data_url, open_picture
 from app_assets.player import Player
+from app_assets.track_files import read_track_file
 from pipelines.bidirectional import WholeClip
 from pipelines.pipeline_ardrag import ARDragPipeline
 from pipelines.video import write_video
@@ -42,18 +43,22 @@ def generate_endpoint(
         seed: int = 0,
         num_frames: int = 33,
         steps: int = 0,
+        track_file: FileData | None = None,
     ) -> Iterator[tuple[dict[str, Any] | None, FileData | None, dict[str, Any] | None]]:
-        """Make a video from a picture and `ardrag.tracks/v1` text (empty: no control).
+        """Make a video from a picture and `ardrag.tracks/v1` text (empty: no control), or a track file of any kind.
 
         Streams ({frames: [WebP data URLs], made, total}, None, None) for each latent, and at the end (None, the mp4,
         the tracks that were applied). A model that makes a clip at once gives no frames after each of its steps, and
-        all of them after the last. ``steps`` 0 is what the checkpoint was trained for.
+        all of them after the last. ``steps`` 0 is what the checkpoint was trained for. Places of a ``track_file`` that
+        are pixels are those of the picture.
         """
         try:
             order = read_order(tracks, prompt, seed, num_frames, steps)
             order.check_length(max_frames)
-            path = uploaded(image, files)
+            path = uploaded(image, files, "image")
             picture = open_picture(str(path), path.name)  # whole: tracks go through its crop with it
+            if track_file is not None:
+                order = with_file(order, uploaded(track_file, files, "track_file"), picture.size)
             stream = run(lambda: begin(pipe, picture, order))
             frames: list[Any] = []
             while (part := run(lambda: next(stream, None))) is not None:
@@ -91,18 +96,30 @@ def read_order(tracks: Any, prompt: Any, seed: Any, num_frames: Any, steps: Any)
     return read_start({**entry, "steps": count, "paced": False})
 
 
-def uploaded(image: Any, files: ExpiringFolder) -> Path:
-    """The file of a picture that was uploaded to this server.
+def with_file(order: Start, path: Path, size: tuple[int, int]) -> Start:
+    """The order with the tracks of a file, drawn on a picture of this (width, height).
+
+    Raises:
+        ValueError: if it cannot be read, or the order has tracks already.
+    """
+    if order.tracks.tracks or order.tracks.camera:
+        raise ValueError("track_file: there are tracks too; send one of them")
+    with path.open("rb") as file:
+        return replace(order, tracks=read_track_file(file, size, order.num_frames, order.num_frames))
+
+
+def uploaded(value: Any, files: ExpiringFolder, name: str) -> Path:
+    """The file, uploaded to this server, that the parameter called ``name`` means.
 
     Raises:
         ValueError: if it is anything else; the same whether that exists or not.
     """
     try:
-        path = FileData.model_validate(image, context={"validate_meta": True}).path
+        path = FileData.model_validate(value, context={"validate_meta": True}).path
     except ValidationError:
         path = ""
     if not files.holds(path):
-        raise ValueError(f"image: {UPLOAD_FIRST}")
+        raise ValueError(f"{name}: {UPLOAD_FIRST}")
     return Path(path)
 
 

@@ -155,7 +155,7 @@ def read_start(entry: dict[str, Any]) -> Start:
         seed=_whole(entry, "seed", 0, (1 << 53) - 1),
         steps=None if steps is None else _whole(entry, "steps", 1, MAX_STEPS),
         num_frames=count,
-        tracks=_tracks(tracks, count),
+        tracks=read_tracks(tracks, count),
         paced=_flag(entry, "paced"),
     )
 
@@ -195,7 +195,12 @@ def _way(value: Any, where: str) -> list[TimedPlace]:
     return way
 
 
-def _tracks(value: Any, num_frames: int) -> Tracks:
+def read_tracks(value: Any, num_frames: int) -> Tracks:
+    """The tracks of a decoded track file for a video of ``num_frames``.
+
+    Raises:
+        ValueError: naming the field and the remedy.
+    """
     if value is None:
         return Tracks.empty(num_frames)
     if not isinstance(value, dict):
@@ -246,7 +251,9 @@ def _seen(entry: dict[str, Any]) -> Seen:
 READERS = {
     "start": read_start,
     "drag": _drag,
-    "plan": lambda entry: Plan(_take(entry), _tracks(entry.get("tracks"), _whole(entry, "num_frames", 5, 1 << 16))),
+    "plan": lambda entry: Plan(
+        _take(entry), read_tracks(entry.get("tracks"), _whole(entry, "num_frames", 5, 1 << 16))
+    ),
     "run": lambda entry: Run(_take(entry), _flag(entry, "on")),
     "seen": _seen,
     "rewind": lambda entry: Rewind(_take(entry), _whole(entry, "latent", 0, 1 << 30), False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE
 from app_assets.pictures import MAX_UPLOAD, Pictures
 from app_assets.player import Player
+from app_assets.track_files import read_track_file
 from pipelines.pipeline_ardrag import ARDragPipeline
 
 
@@ -69,6 +71,8 @@ class Limits:
 class Space:
     """All that the visitors share: the pipeline and the thread it runs on, pictures, seats, mailboxes, files.
 
+    What strangers bring is read on one thread, a file at a time, so that many at once take no more memory than one.
+
     Gradio looks for its uploads where the environment says: there is one Space in a process that takes them.
 
     Raises:
@@ -84,6 +88,7 @@ class Space:
         os.environ["GRADIO_TEMP_DIR"] = str(self.files.folder)
         os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # it makes a table of them after every call
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag")
+        self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag-reader")
         self.connections: set[Connection] = set()
         self.examples = self.pictures.examples()
 
@@ -110,8 +115,9 @@ class Space:
         }
 
     def close(self) -> None:
-        """Stop the model's thread; remove mailboxes and files."""
-        self.worker.shutdown(wait=False, cancel_futures=True)
+        """Stop the model's thread and that which reads files; remove mailboxes and files."""
+        for thread in (self.worker, self.reader):
+            thread.shutdown(wait=False, cancel_futures=True)
         self.mailboxes.close()
         self.files.close()
 
@@ -166,19 +172,31 @@ def add_page(server: Server, space: Space) -> None:
 
 
 def add_uploads(server: Server, space: Space) -> None:
-    """Pictures that visitors bring, and the mailboxes of pages without a socket."""
+    """Pictures and track files that visitors bring, and the mailboxes of pages without a socket."""
 
-    @server.post("/picture")
-    async def picture(request: Request, name: str = "the file") -> JSONResponse:
+    async def read_upload(request: Request, what: str, name: str, read: Callable[[bytes], Any]) -> JSONResponse:
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MAX_UPLOAD:
-                return refusal(f"image: {name[:80]} has more than {MAX_UPLOAD >> 20} MB; save it smaller", 413)
+                return refusal(f"{what}: {name} has more than {MAX_UPLOAD >> 20} MB; save it smaller", 413)
         try:
-            return JSONResponse(await asyncio.to_thread(space.pictures.add, bytes(content), name[:80]))
+            loop = asyncio.get_running_loop()
+            return JSONResponse(await loop.run_in_executor(space.reader, read, bytes(content)))
         except ValueError as error:
             return refusal(str(error), 422)
+
+    @server.post("/picture")
+    async def picture(request: Request, name: str = "the file") -> JSONResponse:
+        return await read_upload(request, "image", name[:80], lambda content: space.pictures.add(content, name[:80]))
+
+    @server.post("/tracks")
+    async def tracks(request: Request, width: int, height: int, num_frames: int) -> JSONResponse:
+        def read(content: bytes) -> Any:
+            found = read_track_file(io.BytesIO(content), (width, height), num_frames, space.limits.max_frames)
+            return {"tracks": json.loads(found.to_json())}
+
+        return await read_upload(request, "tracks", "the file", read)
 
     @server.post("/session")
     async def open_session(request: Request) -> JSONResponse:

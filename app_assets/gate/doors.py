@@ -25,12 +25,14 @@ from app_assets.messages import MAX_MESSAGE
 from app_assets.pictures import MAX_UPLOAD
 
 
-OWN = re.compile(r"/|/settings\.json|/web/.*|/picture|/session|/session/[^/]+|/live|/favicon\.ico|/robots\.txt")
+OWN = re.compile(
+    r"/|/settings\.json|/web/.*|/picture|/tracks|/session|/session/[^/]+|/live|/favicon\.ico|/robots\.txt"
+)
 GRADIOS = re.compile(
     r"/config/?|/gradio_api/(info/?|upload|queue/join|queue/data|call/.*|heartbeat/[^/]+|cancel|reset/?|startup-events)"
 )
 FILES = re.compile(r"/gradio_api/file=(.*)", re.DOTALL)
-UPLOADS = ("/picture", "/gradio_api/upload")
+UPLOADS = ("/picture", "/tracks", "/gradio_api/upload")
 CALLS = re.compile(r"/gradio_api/(queue/join|call/.*)")
 MAX_CALL = 2 * MAX_MESSAGE + (1 << 16)
 """Bytes of a call: tracks, in which every quote may be escaped, and the rest."""
@@ -39,7 +41,7 @@ FORM = 1 << 20
 MAX_OPEN = 256
 """Requests and sockets open at once."""
 MAX_DEPTH = 32
-UPLOAD_FIRST = "send a picture that was uploaded here: gradio_client.handle_file, or POST to /gradio_api/upload"
+UPLOAD_FIRST = "send a file that was uploaded here: gradio_client.handle_file, or POST to /gradio_api/upload"
 
 
 class Doors:
@@ -115,7 +117,7 @@ class Doors:
             bad = any(not self._files.holds(str(named["path"])) for named in named_files(entry))
         except (ValueError, RecursionError):
             return refusal("message: not JSON, or nested too deep", 400)
-        return validation("image", UPLOAD_FIRST) if bad else None
+        return validation("file", UPLOAD_FIRST) if bad else None
 
 
 def route_path(scope: Scope) -> str:

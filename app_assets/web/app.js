@@ -6,11 +6,12 @@ import { Painter, paintBars } from "./paint.js";
 import { Results } from "./results.js";
 import { Studio } from "./studio.js";
 import { connect } from "./transport.js";
-import { History, coloured, emptyFile, onPicture, readFile, retime } from "./tracks.js";
+import { History, SCHEMA, coloured, emptyFile, onPicture, readFile, retime } from "./tracks.js";
 import { fromLink } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
 const LENGTHS = [17, 33, 49, 65, 97];
+const MAX_OWN = 2 ** 20; // bytes of a drawing of this page
 
 class Page {
   constructor(settings) {
@@ -129,9 +130,11 @@ class Page {
     select.value = numFrames;
   }
 
-  importFile(text) {
+  /* A drawing of this page, or another system's track file, which the server reads. */
+  async importFile(chosen) {
     try {
-      const read = readFile(text);
+      const text = chosen.size <= MAX_OWN ? await chosen.text() : "";
+      const read = text.includes(SCHEMA) ? readFile(text) : await this.convert(chosen);
       const file = this.picture ? onPicture(read, this.picture) : read;
       const { prompt, seed, steps } = file.source || {};
       this.open({ prompt, seed, steps, tracks: file });
@@ -140,6 +143,17 @@ class Page {
     } catch (error) {
       this.problem(error.message);
     }
+  }
+
+  async convert(chosen) {
+    if (!this.picture) throw new Error("tracks: choose the picture they belong to first; this file's places are of it");
+    this.say("Reading the tracks…");
+    const { width, height } = this.picture.own;
+    const answer = await fetch(`tracks?width=${width}&height=${height}&num_frames=${$("frames").value}`, { method: "POST", body: chosen });
+    const { tracks, message } = await answer.json();
+    this.say("");
+    if (!answer.ok) throw new Error(message);
+    return readFile(JSON.stringify(tracks));
   }
 
   generate() {

@@ -19,7 +19,7 @@ export class Results {
     $("export").addEventListener("click", () => this.exportDrawing());
     $("import").addEventListener("change", async (event) => {
       const [file] = event.target.files;
-      if (file) page.importFile(await file.text());
+      if (file) await page.importFile(file);
       event.target.value = "";
     });
     $("share").addEventListener("click", () => this.share());

@@ -36,9 +36,9 @@ def secret(tmp_path):
     return tmp_path / "secret.png"
 
 
-def call(running, image, tracks="", prompt="", seed=0, num_frames=5, steps=1):
+def call(running, image, tracks="", prompt="", seed=0, num_frames=5, steps=1, track_file=None):
     """All that `/generate` answers, as text."""
-    sent = {"data": [image, tracks, prompt, seed, num_frames, steps]}
+    sent = {"data": [image, tracks, prompt, seed, num_frames, steps, track_file]}
     answer = HTTP.post(f"{running.url}/gradio_api/call/generate", json=sent)
     if answer.status_code != 200:
         return answer.text
@@ -144,8 +144,9 @@ def test_tracks_name_no_files_either(running, secret):
     said = call(running, good, tracks=json.dumps(tracks), num_frames=13)
     assert "event: complete" in said and "README" not in said and "secret" not in said
     for value in (as_file(secret), str(secret)):
-        answer = call(running, good, tracks=value)
-        assert "event: complete" not in answer and "webp" not in answer
+        for answer in (call(running, good, tracks=value), call(running, good, track_file=value)):
+            assert "event: complete" not in answer and "webp" not in answer
+    assert doors.UPLOAD_FIRST in call(running, good, track_file=str(secret))
 
 
 CLOSED = [
@@ -248,7 +249,8 @@ def test_calls_that_are_too_much(running, monkeypatch):
     one = {"files": ("a.png", b"0" * ((20 << 20) + 1))}
     assert HTTP.post(f"{running.url}/gradio_api/upload", files=one).status_code == 413
     monkeypatch.setattr(body, "MAX_COMING", 1000)
-    assert HTTP.post(f"{running.url}/picture", content=b"0" * 2000).status_code == 413
+    for path in ("/picture", "/tracks?width=8&height=8&num_frames=9"):
+        assert HTTP.post(running.url + path, content=b"0" * 2000).status_code == 413
 
 
 def test_bodies_that_never_end_are_cut_off(running, monkeypatch):
@@ -277,7 +279,7 @@ def test_too_many_at_once_are_turned_away_and_forgotten(running, monkeypatch):
 
 def test_pages_of_other_sites_reach_no_door(running):
     headers = {"origin": "https://elsewhere.example"}
-    for path in ("/picture", "/session", "/session/x", "/gradio_api/upload", "/gradio_api/queue/join"):
+    for path in ("/picture", "/tracks", "/session", "/session/x", "/gradio_api/upload", "/gradio_api/queue/join"):
         answer = HTTP.post(running.url + path, headers=headers, content=b"{}")
         assert answer.status_code == 403 and "another site" in answer.json()["message"]
     assert HTTP.post(f"{running.url}/session", headers={"origin": running.url}).status_code == 200

@@ -194,7 +194,8 @@ def test_cancel_frees_the_page(page: Any) -> None:
     assert last_frame(page) < 96
 
 
-def test_export_and_import_give_the_same_drawing(page: Any, ball: Path, tmp_path: Path) -> None:
+def test_export_and_import_give_the_same_drawing(open_page: Any, ball: Path, tmp_path: Path) -> None:
+    page = open_page()
     choose(page, ball)
     page.click("[data-tool=path]")
     drag(page, (0.2, 0.2), (0.6, 0.3), (0.7, 0.8))
@@ -216,8 +217,29 @@ def test_export_and_import_give_the_same_drawing(page: Any, ball: Path, tmp_path
     page.get_by_text("2 tracks over 33 frames").wait_for()
     assert page.locator("#tracks li").count() == 2 and page.locator("#keys li").count() == 2
     page.set_input_files("#import", ball)
-    page.get_by_text("tracks: this file is not JSON").wait_for()
+    page.get_by_text("the track file is not JSON and in no format that is known").wait_for()
     assert page.locator("#tracks li").count() == 2, "a bad file must not take the drawing away"
+    assert "422" in open_page.errors.pop(), "the browser notes each refusal"
+
+
+def test_other_systems_tracks_are_imported_and_drawn(page: Any, ball: Path, tmp_path: Path) -> None:
+    """Wan-Move's pixels are those of the picture; DragNUWA's paths take as long as the page's clip."""
+    with Image.open(ball) as picture:
+        size = picture.size
+    drawn = Tracks.from_points([[(0, 0.25, 0.5), (16, 0.75, 0.5)]], num_frames=17, interp="linear")
+    drawn.export(tmp_path / "a_tracks.npy", "wan_move", image_size=size)
+    page.set_input_files("#import", tmp_path / "a_tracks.npy")
+    page.get_by_text("choose the picture they belong to first").wait_for()
+    choose(page, ball)
+    page.set_input_files("#import", tmp_path / "a_tracks.npy")
+    page.get_by_text("1 tracks over 17 frames").wait_for()
+    page.click("[data-tool=edit]")
+    page.click("#tracks button")
+    assert (page.input_value("#point-x"), page.input_value("#point-y")) == ("25", "50")
+    (tmp_path / "d.txt").write_text("[[[0, 0], [8, 8]], [[4, 4]]]")
+    page.select_option("#frames", "33")
+    page.set_input_files("#import", tmp_path / "d.txt")
+    page.get_by_text("2 tracks over 33 frames").wait_for()
 
 
 def test_points_are_edited_and_undone(page: Any, ball: Path) -> None:

@@ -32,12 +32,14 @@ class Given:
         num_frames: the paths take so many frames, whatever number of points they have.
         item: which of the clips in one file.
         most: of a place a frame, only so many first ones are taken.
+        clip_frames: frames of the clip that the paths are for, taken only where neither the user nor the file says.
     """
 
     image_size: Size | None = None
     num_frames: int | None = None
     item: str | None = None
     most: int | None = None
+    clip_frames: int | None = None
 
     def size(self, kind: str) -> Size:
         """The picture's size, for a format that does not say it.
@@ -143,16 +145,17 @@ def spread(kind: str, paths: Sequence[Floats], size: Size, given: Given) -> dict
     """A track file of key points without time, spread evenly over the clip; a path of one point stays there.
 
     Raises:
-        ValueError: if ``num_frames`` is not given.
+        ValueError: if neither ``num_frames`` nor ``clip_frames`` is given.
     """
-    if given.num_frames is None:
+    wanted = given.num_frames or given.clip_frames
+    if wanted is None:
         raise ValueError(f"num_frames: {kind} files do not say how many frames their paths take; give it, 4k + 1")
-    last = check_num_frames(given.num_frames) - 1
+    last = check_num_frames(wanted) - 1
     tracks = []
     for path in paths:
         frames = np.linspace(0, last, len(path)) if len(path) > 1 else np.zeros(1)
         tracks.append(_points(frames, (path / size).astype(np.float32), np.ones(len(path), bool)))
-    return document(kind, tracks, given.num_frames, size)
+    return document(kind, tracks, wanted, size)
 
 
 def document(

@@ -24,8 +24,18 @@ MOST_MIB = 128
 """Memory that thousands of files may leave behind, at most."""
 
 
+def video_of_masks(path: Path) -> bytes:
+    """MagicMotion's: a red square that moves to the right."""
+    with imageio.get_writer(path, fps=8, codec="libx264", macro_block_size=2) as writer:
+        for t in range(5):
+            frame = np.zeros((32, 48, 3), np.uint8)
+            frame[8:24, 4 + 4 * t : 20 + 4 * t] = (128, 0, 0)
+            writer.append_data(frame)
+    return path.read_bytes()
+
+
 def samples(folder: Path) -> dict[str, bytes]:
-    """One small good file of each format."""
+    """One small good file of each format but that of videos."""
     found = {"ardrag": DRAWN.to_json().encode(), "dragnuwa": b"[[[1, 2], [30, 40]], [[5, 6]]]"}
     for kind, name in (
         ("wan_move", "a_tracks.npy"),
@@ -89,16 +99,10 @@ def test_any_json(value: Any) -> None:
 @pytest.mark.slow
 def test_damaged_videos(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A decoder is started for each: one in ten of the others."""
-    path = tmp_path_factory.mktemp("video") / "a.mp4"
-    with imageio.get_writer(path, fps=8, codec="libx264", macro_block_size=2) as writer:
-        for t in range(5):
-            frame = np.zeros((32, 48, 3), np.uint8)
-            frame[8:24, 4 + 4 * t : 20 + 4 * t] = (128, 0, 0)
-            writer.append_data(frame)
-    good = []
+    video, good = video_of_masks(tmp_path_factory.mktemp("video") / "a.mp4"), list[bool]()
 
     @settings(fuzz, max_examples=max(10, EXAMPLES // 10))
-    @given(damaged({"magicmotion": path.read_bytes()}))
+    @given(damaged({"magicmotion": video}))
     def check(file: tuple[str, bytes]) -> None:
         good.append(refused_or_read(lambda: Tracks.load(io.BytesIO(file[1]), **GIVEN)))
 
