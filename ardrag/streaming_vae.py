@@ -64,7 +64,7 @@ class FoldedCausalConv3d(WanCausalConv3d):
         causal_padding = self._padding[4]
         known = 0 if cache_x is None else cache_x.shape[2]
         if known >= causal_padding and self.kernel_size != (1, 1, 1) and self._is_inference(x):
-            if cache_x is not None and x.shape[2] in PRODUCTS and self._shape == ((3, 3, 3), (1, 1, 1), 2):
+            if cache_x is not None and self._takes_products(x.shape[2]):
                 return self._fewer_products(x, cache_x)
             if HAS_ONEDNN_CONV3D:
                 return self._onednn_conv(x, cache_x)
@@ -79,10 +79,9 @@ class FoldedCausalConv3d(WanCausalConv3d):
         outputs = self._spatial_conv(gathered.flatten(0, 1), self._fold_weight(first_tap))  # [B*T', H', W', C']
         return outputs.reshape(x.shape[0], num_outputs, *outputs.shape[1:]).permute(0, 4, 1, 2, 3)
 
-    @property
-    def _shape(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-        """Kernel, stride, and past frames that are seen."""
-        return self.kernel_size, self.stride, self._padding[4]
+    def _takes_products(self, num_frames: int) -> bool:
+        shape = self.kernel_size, self.stride, self._padding[4]
+        return num_frames in PRODUCTS and shape == ((3, 3, 3), (1, 1, 1), 2) and not torch.is_autocast_enabled("cpu")
 
     @staticmethod
     def _is_inference(x: torch.Tensor) -> bool:

@@ -28,8 +28,9 @@ from pipelines.hub.mixin import HubMixin
 from pipelines.image_input import Picture, check_images
 from pipelines.inputs.arguments import check_latents, check_scheduler, chosen_mode, draw_seed
 from pipelines.inputs.call import CallState, Clip, Generators, Texts, plan_clips
+from pipelines.inputs.session_inputs import LatentCallback
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
-from pipelines.session import LatentCallback, Session
+from pipelines.session import Session
 
 
 PAPER_BUCKETS = [[480, 368], [400, 400], [368, 480], [640, 368], [368, 640]]
@@ -264,19 +265,19 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
 
     def _step_callback(
         self, callback: StepEndCallback | None, num_inference_steps: int | None, num_frames: int
-    ) -> LatentCallback:
-        """What a session tells after each step, in diffusers' terms; counts the steps of the clip."""
+    ) -> LatentCallback | None:
+        """What a session tells after each step, in diffusers' terms, if anybody listens; counts the clip's steps."""
         config = self.scheduler.config
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         sigmas = self.scheduler.schedule(steps)
         offset = 1 if config.first_frame == "encode" else 0
         chunk = self.transformer.config.chunk_frames
         self._num_timesteps = -((offset - self._num_latents(num_frames)) // chunk) * steps
+        if callback is None:
+            return None
 
         def tell(latent: int, step: int, latents: Tensor) -> Tensor:
             self._current_timestep = 1000 * sigmas[step]
-            if callback is None:
-                return latents
             total = (latent - offset) // chunk * steps + step
             changed = callback(self, total, int(self._current_timestep), {"latents": latents})
             return changed.get("latents", latents) if changed else latents

@@ -10,27 +10,26 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from ardrag.conditioning import Conditions, GreyVideo, image_slot
-from ardrag.controls.control import Brushes, Control, Rows, Scene
+from ardrag.controls.control import Brushes, Rows
 from ardrag.guidance import Guidance
-from ardrag.kv_cache import KVCache
-from ardrag.rollout import GeneratorNoise, GivenFirst, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE, StreamState
-from ardrag.tracks.crop import Crop
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
+from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
+from pipelines.overlap.maker import LatentMaker
+from pipelines.overlap.second_core import one_thread
 from pipelines.past.applied_rows import AppliedRows
 from pipelines.past.frame_store import Frame, FrameStore
 from pipelines.video import frame_pixels, to_frames, write_video
@@ -38,50 +37,6 @@ from pipelines.video import frame_pixels, to_frames, write_video
 
 Moment = tuple[StreamState, Any]
 """What VAE and control remember."""
-LatentCallback = Callable[[int, int, Tensor], Tensor]
-"""Called after each denoising step with (latent frame, step, latents); returns the latents to go on with."""
-
-
-@dataclass(frozen=True)
-class SessionInputs:
-    """All that a session is made of: tensors on the device where the models run, settings, and the seed.
-
-    ``scene`` holds what is generated of the picture ``[3, H, W]`` and its normalised latent ``[1, C, 1, h, w]``;
-    ``control`` is what the model is shown of the tracks; ``text`` and ``image_tokens`` hold one row for each answer of
-    the model (`ardrag.guidance`): wanted, negative where ``guidance_scale`` is not 1, and wanted again where
-    ``motion_guidance_scale`` is not; ``motion_null`` is the scheduler's. ``picture`` is the (width, height) of the
-    picture as it was given: all tracks are of it, and go through the crop that brings it to ``height x width``.
-    ``latents`` is the noise ``[1, C, F, h, w]`` that the first ``F`` latents start from, in the place of the seed's.
-    """
-
-    scene: Scene
-    control: Control
-    text: Tensor
-    image_tokens: Tensor | None
-    picture: tuple[int, int]
-    height: int
-    width: int
-    fps: float
-    sigmas: tuple[float, ...]
-    eta: float
-    first_frame: str
-    guidance_scale: float
-    seed: int
-    history_latents: int
-    latents: Tensor | None = None
-    attention_kwargs: Mapping[str, Any] | None = None
-    motion_guidance_scale: float = 1.0
-    motion_null: str = "blank"
-
-    @property
-    def crop(self) -> Crop:
-        """The part of the picture that is generated."""
-        return Crop.covering(*self.picture, self.width, self.height)
-
-    @property
-    def reference(self) -> Tensor:
-        """The latent of the picture."""
-        return self.scene.reference
 
 
 class Session:
@@ -92,6 +47,10 @@ class Session:
         frames: finished pixel frames, a sequence of uint8 ``[H, W, 3]``.
         latents: normalised latents ``[1, C, F, H, W]`` of the last step; none before the first.
         seconds: time of the last step's parts: ``encode``, ``denoise``, ``cache``, ``decode``.
+
+    What a step made becomes context (the cache pass) after its pixels are handed out: at the next operation, or in
+    `settle`. Where ``overlap`` is on, it runs beside the control's encoding, and in `follow` the next latent is made
+    while this one is decoded. The numbers are the same in any order.
     """
 
     def __init__(
@@ -101,21 +60,9 @@ class Session:
         inputs: SessionInputs,
         callback: LatentCallback | None = None,
     ) -> None:
-        self._transformer = transformer
+        self._transformer, self._inputs, self._callback = transformer, inputs, callback
         self._vae = StreamingVAE(vae)
-        self._inputs = inputs
-        self._callback = callback
-        self._control = inputs.control.stream(vae, inputs.scene)
-        shows_blank = inputs.motion_guidance_scale != 1 and inputs.motion_null == "blank"
-        self._blank = inputs.control.stream(vae, inputs.scene) if shows_blank else None
-        self._grey = GreyVideo(vae, inputs.scene.picture) if transformer.config.image_fill == "grey" else None
-        self._cache: KVCache = transformer.new_cache(
-            batch_size=inputs.text.shape[0],
-            height=inputs.reference.shape[-2],
-            width=inputs.reference.shape[-1],
-            history_frames=inputs.history_latents,
-            device=inputs.reference.device,
-        )
+        self._maker = LatentMaker(transformer, vae, inputs, callback)
         self._states: deque[tuple[int, Moment, Brushes]] = deque(maxlen=inputs.history_latents)
         self._applied = AppliedRows()
         self._brushes: Brushes = ()
@@ -123,7 +70,7 @@ class Session:
         self.position = 0
         self.latents = inputs.reference[:, :, :0]
         self.frames = FrameStore(inputs.height, inputs.width)
-        self.seconds: dict[str, float] = {}
+        self.seconds = self._maker.seconds
 
     @property
     def fps(self) -> float:
@@ -165,7 +112,7 @@ class Session:
     @property
     def next_frames(self) -> range:
         """Pixel frames that the next `step` will make: the first ones a change of the drag can still reach."""
-        start, stop = self._next_latents()
+        start, stop = self._next_latents(self.position)
         return range(self._first_frame_of(start), self._first_frame_of(stop))
 
     def step(
@@ -185,11 +132,10 @@ class Session:
             ValueError: if a place is not finite, far outside of the picture, or not two or three numbers, an array has
                 the wrong shape, or tracks were drawn on a picture of another shape. Nothing has changed then.
         """
-        frames = self.next_frames
         if isinstance(points, Tracks):
-            rows = Rows(points.on_picture(*self._inputs.picture, frames=frames), points.brushes())
+            rows = self._drawn(points, self.position)
         else:
-            last = self._applied.last
+            frames, last = self.next_frames, self._applied.last
             if isinstance(points, TrackArrays):
                 arrays = checked_rows(points, last, len(frames))
             else:
@@ -197,6 +143,26 @@ class Session:
             rows = Rows(arrays, checked_brushes(brushes or self._brushes, arrays.force.shape[1]))
         with torch.no_grad():
             return self._advance(rows)
+
+    def follow(self, tracks: Tracks | None, num_frames: int) -> Iterator[list[Frame]]:
+        """`step` along ``tracks`` until there are ``num_frames`` frames, each latent's as soon as they exist.
+
+        Where ``overlap`` is on and no callback listens, the next latent is already in the making then.
+        """
+        while len(self.frames) < num_frames:
+            drawn = Tracks.empty(1) if tracks is None else tracks
+            _, stop = self._next_latents(self.position)
+            goes_on = self._maker.overlaps and self._callback is None and self._first_frame_of(stop) < num_frames
+            with torch.no_grad():
+                frames = self._advance(
+                    self._drawn(drawn, self.position), self._drawn(drawn, stop) if goes_on else None
+                )
+            yield frames
+
+    def settle(self) -> None:
+        """Make context of what the last step made, now rather than at the next operation: for idle moments."""
+        with torch.no_grad():
+            self._maker.settle()
 
     def rewind(self, latent: int) -> None:
         """Go back so that the next `step` makes ``latent`` again; what came after is forgotten.
@@ -206,13 +172,14 @@ class Session:
         """
         if latent == self.position:
             return
-        known = {entry[0]: entry for entry in self._states if entry[0] >= self._cache.earliest}
+        self.settle()
+        known = {entry[0]: entry for entry in self._states if entry[0] >= self._maker.cache.earliest}
         if latent not in known:
             reach = ", ".join(str(start) for start in known) or "none"
             raise ValueError(f"latent: cannot rewind to {latent}; possible are {reach} (see history_latents)")
-        self._cache.rollback(latent)
-        _, moment, self._brushes = known[latent]
-        self._restore(moment)
+        _, (pixels, control), self._brushes = known[latent]
+        self._maker.rewind(latent, control)
+        self._vae.restore(pixels)
         while self._states and self._states[-1][0] >= latent:
             self._states.pop()
         kept = self._first_frame_of(latent)
@@ -223,8 +190,9 @@ class Session:
     def fork(self) -> Session:
         """An independent session with the same past, to try another drag from here."""
         twin = Session(self._transformer, self._vae.vae, self._inputs, self._callback)
-        twin._restore(self._moment())
-        twin._cache = self._cache.fork()
+        with torch.no_grad():
+            self._maker.fork(twin._maker)
+        twin._vae.restore(self._vae.state())
         twin._states.extend(self._states)
         twin._applied = self._applied.copy()
         twin._brushes = self._brushes
@@ -244,11 +212,17 @@ class Session:
 
     def close(self) -> None:
         """Give back the disk space of the frames."""
+        self._maker.discard()
         self.frames.close()
 
-    def _next_latents(self) -> tuple[int, int]:
-        alone = self.position == 0 and self._inputs.first_frame == "encode"
-        return self.position, self.position + (1 if alone else self._transformer.config.chunk_frames)
+    def _next_latents(self, start: int) -> tuple[int, int]:
+        alone = start == 0 and self._inputs.first_frame == "encode"
+        return start, start + (1 if alone else self._transformer.config.chunk_frames)
+
+    def _drawn(self, tracks: Tracks, latent: int) -> Rows:
+        """``tracks`` in the pixel frames of the chunk that starts at ``latent``."""
+        start, stop = (self._first_frame_of(bound) for bound in self._next_latents(latent))
+        return Rows(tracks.on_picture(*self._inputs.picture, frames=range(start, stop)), tracks.brushes())
 
     def _first_frame_of(self, latent: int) -> int:
         return 0 if latent == 0 else 1 + self._temporal_factor * (latent - 1)
@@ -257,105 +231,45 @@ class Session:
     def _temporal_factor(self) -> int:
         return self._vae.temporal_factor
 
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - started
-
-    def _moment(self) -> Moment:
-        return self._vae.state(), (self._control.state(), None if self._blank is None else self._blank.state())
-
-    def _restore(self, moment: Moment) -> None:
-        self._vae.restore(moment[0])
-        self._control.restore(moment[1][0])
-        if self._blank is not None:
-            self._blank.restore(moment[1][1])
-
     def _look(self) -> Tensor:
         """The last finished frame, or the picture."""
         picture = self._inputs.scene.picture
         return frame_pixels(self.frames[-1]).to(picture) if self.frames else picture
 
-    def _advance(self, rows: Rows) -> list[Frame]:
-        start, stop = self._next_latents()
-        before, kept = self._moment(), len(self.frames)
-        noise = self._noise(start)
+    def _advance(self, rows: Rows, following: Rows | None = None) -> list[Frame]:
+        """Make the chunk of ``rows``, and begin with that of ``following`` while it is decoded."""
+        maker, (start, stop), kept = self._maker, self._next_latents(self.position), len(self.frames)
+        before = self._vae.state(), maker.state()
         try:
-            with self._timed("encode"):
-                conditions = self._conditions(rows.cropped(self._inputs.crop), start, noise)
-            with self._timed("denoise"):
-                clean = self._denoise(conditions, noise)
-            with self._timed("decode"):
-                pixels = torch.cat([self._vae.decode_next(latent) for latent in clean.split(1, dim=2)], dim=2)
-            frames = list(to_frames(pixels[0]))
-            for frame in frames:
-                self.frames.append(frame)
-            with self._timed("cache"):
-                write_cache(self._transformer, clean, conditions, self._cache, self._guidance)
+            made = maker.next(rows, start, stop, self._guidance, self._look)
+            shown = None
+            if following is not None:
+                shown = maker.begin_ahead(made, following, self._next_latents(stop)[1])
+            with nullcontext() if shown is None else one_thread():
+                frames = self._show(made.clean)
+            if shown is not None:
+                shown.set_result(frames[-1])
             self._applied.extend(rows.arrays)
             self._states.append((start, before, self._brushes))
-            self._brushes, self.latents, self.position = rows.brushes, clean, stop
+            self._brushes, self.latents, self.position, maker.last = rows.brushes, made.clean, stop, made
         except BaseException:  # an interrupt, a full disk: as if the step had not begun
-            self._restore(before)
-            self._cache.retract(start)
+            maker.undo(start, before[1])
+            self._vae.restore(before[0])
             self.frames.truncate(kept)
             self._applied.truncate(kept)
             raise
         return frames
 
+    def _show(self, clean: Tensor) -> list[Frame]:
+        """The pixel frames of finished latents, stored."""
+        started = time.perf_counter()
+        pixels = torch.cat([self._vae.decode_next(latent) for latent in clean.split(1, dim=2)], dim=2)
+        self.seconds["decode"] = time.perf_counter() - started
+        frames = list(to_frames(pixels[0]))
+        for frame in frames:
+            self.frames.append(frame)
+        return frames
+
     @property
     def _guidance(self) -> Guidance:
         return Guidance(text=self._guidance_scale - 1, motion=self._inputs.motion_guidance_scale - 1)
-
-    def _noise(self, latent: int) -> GeneratorNoise:
-        """Noise of one step: a function of the session's seed and the latent frame alone."""
-        reference = self._inputs.reference
-        return GeneratorNoise([seeded_generator(self._inputs.seed, latent)], reference.device, reference.dtype)
-
-    def _conditions(self, tracks: Rows, start: int, noise: GeneratorNoise) -> Conditions:
-        """Control signals of the chunk (Eq. 6), once for each answer that guidance takes."""
-        inputs = self._inputs
-        motion = self._control.next(tracks, self._look)
-        drawn = noise((1, inputs.reference.shape[1], *motion.shape[2:]))
-        grey = None if self._grey is None else self._grey(start, start + motion.shape[2])
-        image = image_slot(inputs.reference, drawn, start, self._transformer.config.image_fill, grey)
-        rows = inputs.text.shape[0]
-        motions = motion.expand(rows, -1, -1, -1, -1)
-        if inputs.motion_guidance_scale != 1:
-            motions = torch.cat([motions[:-1], self._without_motion(tracks, motion)])
-        return Conditions(
-            motions,
-            image.expand(rows, -1, -1, -1, -1),
-            inputs.text,
-            inputs.image_tokens,
-            start,
-            inputs.attention_kwargs,
-        )
-
-    def _without_motion(self, tracks: Rows, motion: Tensor) -> Tensor:
-        if self._blank is None:
-            return torch.zeros_like(motion)
-        return self._blank.next(Rows.of(Tracks.empty(1), range(len(tracks))), self._look)
-
-    def _denoise(self, conditions: Conditions, noise: GeneratorNoise) -> Tensor:
-        inputs, latent = self._inputs, self.position
-        if latent == 0 and inputs.first_frame == "encode":
-            return inputs.reference
-        callback = self._callback
-
-        def tell(step: int, sigma: float, latents: Tensor) -> Tensor:
-            return latents if callback is None else callback(latent, step, latents)
-
-        given = None if inputs.latents is None else inputs.latents[:, :, latent : latent + conditions.num_latents]
-        rollout = generate_chunk(
-            self._transformer,
-            conditions,
-            self._cache,
-            inputs.sigmas,
-            inputs.eta,
-            noise if given is None else GivenFirst(given, noise),
-            callback=tell,
-            guidance=self._guidance,
-        )
-        return rollout.latents

@@ -32,7 +32,9 @@ from pipelines.inputs.arguments import (
     whole_number,
 )
 from pipelines.inputs.encoding import EncodingMixin
-from pipelines.session import LatentCallback, Session, SessionInputs
+from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
+from pipelines.overlap.second_core import pays_off
+from pipelines.session import Session
 
 
 logger = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class StreamingMixin(EncodingMixin):
         attention_kwargs: Mapping[str, Any] | None = None,
         max_sequence_length: int | None = None,
         masks: Tensor | None = None,
+        overlap: bool | None = None,
     ) -> Session:
         """Start a video that is made and steered step by step.
 
@@ -133,6 +136,8 @@ class StreamingMixin(EncodingMixin):
             max_sequence_length: text tokens; default is the tokenizer's own number.
             masks: ``[P, H, W]`` in 0..1 of the size that is generated, what each track is on; for checkpoints that are
                 shown masks.
+            overlap: run independent parts side by side on two cores; the pixels are the same. Default is where the
+                pipeline runs on a CPU with two threads of torch or more.
 
         Raises:
             ValueError: naming the argument and the remedy.
@@ -173,6 +178,7 @@ class StreamingMixin(EncodingMixin):
             history_latents=history_latents,
             latents=None if latents is None else latents.to(scene.reference),
             attention_kwargs=attention_kwargs,
+            overlap=pays_off(scene.reference.device) if overlap is None else overlap,
         )
         return Session(self.transformer, self.vae, inputs, callback)
 
@@ -260,8 +266,7 @@ class StreamingMixin(EncodingMixin):
 
     def _run(self, session: Session, tracks: Tracks | None, num_frames: int) -> Iterator[list[np.ndarray]]:
         """Step ``session`` until it has ``num_frames`` frames."""
-        while len(session.frames) < num_frames:
-            frames = session.step(tracks)
+        for frames in session.follow(tracks, num_frames):
             yield frames[: num_frames - len(session.frames) + len(frames)]
 
     @staticmethod

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ardrag.controls.control import Look, PixelControl, Rows, spreads
+from ardrag.controls.control import Look, PixelControl, Rows, size_of, spreads
 from ardrag.controls.heat import SPOT_COLOURS
 
 
@@ -33,7 +33,7 @@ class Boxes(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; nothing is remembered."""
-        height, width = look().shape[1:]
+        height, width = size_of(look)
         xy, visible, force = rows.arrays
         halves = [half * math.sqrt(height * width) for half in spreads(rows.brushes, self.radius)]
         video = torch.zeros(3, len(rows), height, width)

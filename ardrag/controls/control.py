@@ -36,6 +36,26 @@ Look = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
+class LateLook:
+    """A `Look` at a frame of known ``size`` (height, width) that may still be in the making."""
+
+    size: tuple[int, int]
+    wait: Look
+
+    def __call__(self) -> Tensor:
+        """The frame, once it is there."""
+        return self.wait()
+
+
+def size_of(look: Look) -> tuple[int, int]:
+    """Height and width of the video; nobody waits for a frame to learn its size."""
+    if isinstance(look, LateLook):
+        return look.size
+    _, height, width = look().shape
+    return height, width
+
+
+@dataclass(frozen=True)
 class Rows:
     """Tracks in some pixel frames, ``arrays`` with T rows, and the brush of each of the P tracks."""
 

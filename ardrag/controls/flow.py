@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ardrag.controls.control import Look, PixelControl, Rows, spreads
+from ardrag.controls.control import Look, PixelControl, Rows, size_of, spreads
 from ardrag.controls.heat import rasterize
 from ardrag.tracks.sampling import TrackArrays
 
@@ -40,7 +40,7 @@ class Flow(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; the last places of the tracks are remembered."""
-        return self.coloured(self.smeared(rows, look().shape[1], look().shape[2], memory)), last_row(rows.arrays)
+        return self.coloured(self.smeared(rows, *size_of(look), memory)), last_row(rows.arrays)
 
     def coloured(self, field: Tensor) -> Tensor:
         """A flow field ``[T, 2, H, W]``, 1 at `full`, as a video ``[3, T, H, W]``."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ardrag.controls.control import Look, PixelControl, Rows, spreads
+from ardrag.controls.control import Look, PixelControl, Rows, size_of, spreads
 from ardrag.tracks.schema import SIGMA
 from ardrag.tracks.tracks import Tracks
 
@@ -34,7 +34,7 @@ class Heat(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; nothing is remembered."""
-        height, width = look().shape[1:]
+        height, width = size_of(look)
         heat = rasterize(*rows.arrays, height, width, spreads(rows.brushes, SIGMA))
         return (heat * 2 - 1).expand(3, -1, -1, -1), None
 
@@ -48,7 +48,7 @@ class Coloured(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; nothing is remembered."""
-        height, width = look().shape[1:]
+        height, width = size_of(look)
         sigmas = spreads(rows.brushes, SIGMA)
         video = torch.zeros(3, len(rows), height, width)
         for first, colour in enumerate(SPOT_COLOURS[: rows.arrays.xy.shape[1]]):

@@ -224,7 +224,7 @@ def test_a_broken_step_can_be_repeated(pipeline, picture, reference, monkeypatch
     session = start(pipeline, picture)
     walk(session, WAY[:3])
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.session.write_cache", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("pipelines.overlap.maker.write_cache", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             session.step([(0.9, 0.9)])
     assert np.array_equal(walk(session, WAY[3:]), reference[0])
@@ -232,7 +232,7 @@ def test_a_broken_step_can_be_repeated(pipeline, picture, reference, monkeypatch
 
 BREAKS = {
     "pixels": "pipelines.session.to_frames",
-    "cache pass": "pipelines.session.write_cache",
+    "cache pass": "pipelines.overlap.maker.write_cache",
     "cache archive": "ardrag.kv_cache.KVCache._archive",
 }
 
@@ -266,9 +266,9 @@ def break_off(patch, session, place, error):
         real, calls = FrameStore.append, []
         patch.setattr(FrameStore, "append", lambda *args: fail() if len(calls) == 1 else calls.append(real(*args)))
     elif place == "cache sink":
-        calls, turn = [], session._cache._shift_keys
+        calls, turn = [], session._maker.cache._shift_keys
         patch.setattr(
-            session._cache, "_shift_keys", lambda *a: fail() if calls.append(1) or len(calls) == 2 else turn(*a)
+            session._maker.cache, "_shift_keys", lambda *a: fail() if calls.append(1) or len(calls) == 2 else turn(*a)
         )
     else:
         patch.setattr(BREAKS[place], fail)
@@ -289,10 +289,11 @@ def test_sixty_latents_are_bounded(pipeline, picture):
     sizes = set()
     for latent in range(60):
         session.step([(0.5 + 0.4 * math.sin(latent / 5), 0.5)])
-        sizes.add(session._cache.nbytes)
+        sizes.add(session._maker.cache.nbytes)
         assert len(session._states) <= 4
     assert len(sizes) == 1 and len(session.frames) == 1 + 4 * 59
-    assert session._cache.earliest == 56
+    session.settle()
+    assert session._maker.cache.earliest == 56
 
 
 @pytest.mark.slow

@@ -298,8 +298,8 @@ def test_blank_motion_is_what_a_session_sees_without_tracks(pipeline, picture):
     """Untracked clips in training and at inference are the same to the transformer."""
     blank = blank_motion(pipeline, 32, 32, 3)
     session, seen = pipeline.start_session(picture), []
-    conditions = session._conditions
-    session._conditions = lambda *arguments: seen.append(conditions(*arguments)) or seen[-1]
+    conditions = session._maker.conditions
+    session._maker.conditions = lambda *arguments: seen.append(conditions(*arguments)) or seen[-1]
     for _ in range(3):
         session.step()
     torch.testing.assert_close(torch.cat([c.motion for c in seen], dim=2), blank, rtol=0, atol=1e-5)

@@ -57,6 +57,16 @@ def test_a_stream_takes_fewer_products_where_it_can(layers, count, monkeypatch):
 
 
 @torch.no_grad()
+def test_under_autocast_the_plain_way(layers, monkeypatch):
+    """There past frames and new ones may differ in their format."""
+    monkeypatch.setattr(streaming_vae, "convolve", None)
+    plain, folded = layers
+    x, past = torch.randn(1, 4, 4, 6, 5), torch.randn(1, 4, 2, 6, 5)
+    with torch.autocast("cpu"):
+        torch.testing.assert_close(folded(x, past.bfloat16()).float(), plain(x, past).float(), rtol=0.1, atol=0.2)
+
+
+@torch.no_grad()
 def test_a_strided_convolution_keeps_to_the_plain_way(monkeypatch):
     monkeypatch.setattr(streaming_vae, "convolve", None)
     plain = WanCausalConv3d(2, 2, 3, stride=(2, 1, 1), padding=1)

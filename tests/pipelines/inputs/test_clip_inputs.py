@@ -20,8 +20,8 @@ def test_conditions_are_those_of_a_session(make_pipeline, picture, name):
     tracks = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.4)], [(0, 0.9, 0.1)]], num_frames=9)
     masks = torch.ones(2, picture.height, picture.width)
     session, seen = pipeline.start_session(picture, "a star", masks=masks), []
-    make = session._conditions
-    session._conditions = lambda *arguments: seen.append(make(*arguments)) or seen[-1]
+    make = session._maker.conditions
+    session._maker.conditions = lambda *arguments: seen.append(make(*arguments)) or seen[-1]
     for _ in range(3):
         session.step(tracks)
     noise = GeneratorNoise([seeded_generator(0)], torch.device("cpu"), torch.float32)

@@ -92,8 +92,8 @@ def test_training_rollout_is_the_pipeline(make_pipeline, picture):
     session = pipeline.start_session(
         picture, seed=7, callback=lambda latent, step, x: finished.append(x) or x if step == 1 else x
     )
-    make = session._conditions
-    session._conditions = lambda *arguments: seen.append(make(*arguments)) or seen[-1]
+    make = session._maker.conditions
+    session._maker.conditions = lambda *arguments: seen.append(make(*arguments)) or seen[-1]
     for m in range(10):
         session.step([(0.1 + 0.05 * m, 0.5)])
     join = {name: torch.cat([getattr(c, name) for c in seen], dim=2) for name in ("motion", "image")}

@@ -1,0 +1,1 @@
+"""Independent parts of a session side by side on two cores."""

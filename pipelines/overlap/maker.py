@@ -1,0 +1,280 @@
+"""The latents of a session: made after one another, each of which becomes context for the next.
+
+A chunk is made in three parts: its control is encoded, it is denoised against the context, and once it is clean it
+becomes context itself (the cache pass). The last one need not be done before the next chunk is denoised, and nothing
+of all this waits for pixels: a `LatentMaker` leaves the cache pass until it is needed, does it beside the encoding on
+a second core, and makes a chunk ahead there while the one before is decoded. The numbers are the same in any order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from ardrag.conditioning import Conditions, GreyVideo, image_slot
+from ardrag.controls.control import LateLook, Look, Rows
+from ardrag.guidance import Guidance
+from ardrag.kv_cache import KVCache
+from ardrag.rollout import GeneratorNoise, GivenFirst, generate_chunk, seeded_generator, write_cache
+from ardrag.tracks.tracks import Tracks
+from ardrag.transformer import CausalWanTransformer
+from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
+from pipelines.overlap.second_core import one_thread, submit
+from pipelines.past.frame_store import Frame
+from pipelines.video import frame_pixels
+
+
+@dataclass(frozen=True)
+class MadeChunk:
+    """Clean latents ``start .. stop`` ``[1, C, F, h, w]``, and what they were made of."""
+
+    start: int
+    stop: int
+    rows: Rows
+    guidance: Guidance
+    conditions: Conditions
+    clean: Tensor
+
+    def rows_are(self, rows: Rows) -> bool:
+        """Whether these latents are what ``rows`` ask for."""
+        same = all(np.array_equal(*pair) for pair in zip(self.rows.arrays, rows.arrays, strict=True))
+        return same and self.rows.brushes == rows.brushes
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Latents that are being made on the second core: with the control as it was ``before`` them.
+
+    ``shown`` is the last pixel frame before them, which is being decoded meanwhile.
+    """
+
+    job: Future[MadeChunk]
+    before: Any
+    shown: Future[Frame]
+
+
+class LatentMaker:
+    """Control, noise, conditions and context of one session.
+
+    Attributes:
+        last: the latest chunk of the session, context already or still to become it.
+        seconds: time of the latest parts: ``encode``, ``denoise``, ``cache``.
+    """
+
+    def __init__(
+        self,
+        transformer: CausalWanTransformer,
+        vae: AutoencoderKLWan,
+        inputs: SessionInputs,
+        callback: LatentCallback | None = None,
+    ) -> None:
+        self._transformer = transformer
+        self._inputs = inputs
+        self._callback = callback
+        self._control = inputs.control.stream(vae, inputs.scene)
+        shows_blank = inputs.motion_guidance_scale != 1 and inputs.motion_null == "blank"
+        self._blank = inputs.control.stream(vae, inputs.scene) if shows_blank else None
+        self._grey = GreyVideo(vae, inputs.scene.picture) if transformer.config.image_fill == "grey" else None
+        self.cache: KVCache = transformer.new_cache(
+            batch_size=inputs.text.shape[0],
+            height=inputs.reference.shape[-2],
+            width=inputs.reference.shape[-1],
+            history_frames=inputs.history_latents + transformer.config.chunk_frames * inputs.overlap,
+            device=inputs.reference.device,
+        )
+        self.last: MadeChunk | None = None
+        self._ahead: Ahead | None = None
+        self.seconds: dict[str, float] = {}
+
+    def state(self) -> Any:
+        """What the control remembers, before whatever is made ahead."""
+        if self._ahead is not None:
+            return self._ahead.before
+        return self._control.state(), None if self._blank is None else self._blank.state()
+
+    def restore(self, state: Any) -> None:
+        """Go back to a `state`; what was made ahead is forgotten."""
+        self.discard()
+        self._restore(state)
+
+    def fork(self, twin: LatentMaker) -> None:
+        """Give ``twin``, new and of the same inputs, this past."""
+        self.settle()
+        twin.restore(self.state())
+        twin.cache = self.cache.fork()
+
+    def rewind(self, start: int, state: Any) -> None:
+        """Go back so that the chunk at ``start`` comes next; the cache must reach so far."""
+        self.cache.rollback(start)
+        self.restore(state)
+        self.last = None
+
+    def undo(self, start: int, state: Any) -> None:
+        """As if the chunk at ``start``, the one in the making, had not been begun."""
+        self.discard()
+        if self.cache.position > start:  # what was made ahead of it has written over what left the window
+            self.cache.rollback(start)
+        self._restore(state)
+
+    def next(self, rows: Rows, start: int, stop: int, guidance: Guidance, look: Look) -> MadeChunk:
+        """The chunk ``start .. stop`` of ``rows``, whether it was made ahead or is made now."""
+        ahead, made = self._ahead, self._join()
+        if made is not None and made.rows_are(rows) and made.guidance == guidance:
+            return made
+        if made is not None and ahead is not None:
+            self._restore(ahead.before)
+        return self._make(rows, start, stop, guidance, look, self.last, self.overlaps)
+
+    def begin_ahead(self, made: MadeChunk, rows: Rows, stop: int) -> Future[Frame]:
+        """Begin with the chunk after ``made``; the future wants the last pixel frame of ``made``, once it is there."""
+        shown: Future[Frame] = Future()
+        picture, before = self._inputs.scene.picture, self.state()
+
+        def job() -> MadeChunk:
+            def look() -> Tensor:
+                return frame_pixels(shown.result()).to(picture)
+
+            return self._make(rows, made.stop, stop, made.guidance, look, made, False)
+
+        self._ahead = Ahead(submit(job), before, shown)
+        return shown
+
+    def settle(self) -> None:
+        """Make context of the latest chunk now; what was made ahead is forgotten."""
+        self.discard()
+        self._settle(self.last)
+
+    def discard(self) -> None:
+        """Forget what was made ahead."""
+        ahead = self._ahead
+        if ahead is not None:
+            ahead.shown.cancel()
+            self._join()
+            self._restore(ahead.before)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether parts run side by side; a call under autocast stays in its thread."""
+        return self._inputs.overlap and not torch.is_autocast_enabled("cpu")
+
+    def _restore(self, state: Any) -> None:
+        self._control.restore(state[0])
+        if self._blank is not None:
+            self._blank.restore(state[1])
+
+    def _make(
+        self, rows: Rows, start: int, stop: int, guidance: Guidance, look: Look, last: MadeChunk | None, beside: bool
+    ) -> MadeChunk:
+        """A chunk after ``last``, which becomes context first, or ``beside`` the encoding of the control."""
+        noise, settling = self._noise(start), None
+        if beside and not self._is_settled(last):
+            settling = submit(lambda: self._settle(last))
+        try:
+            with nullcontext() if settling is None else one_thread(), self._timed("encode"):
+                late = LateLook((self._inputs.height, self._inputs.width), look)
+                conditions = self.conditions(rows.cropped(self._inputs.crop), start, noise, late)
+        finally:
+            if settling is not None:
+                wait([settling])
+        if settling is not None:
+            settling.result()
+        self._settle(last)
+        with self._timed("denoise"):
+            clean = self._denoise(conditions, noise, guidance)
+        return MadeChunk(start, stop, rows, guidance, conditions, clean)
+
+    def _join(self) -> MadeChunk | None:
+        """What was made ahead, once it is; None where nothing was, or it failed: made again it may fail for all."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        try:
+            return ahead.job.result()
+        except BaseException as error:
+            ahead.shown.cancel()
+            wait([ahead.job])
+            self._restore(ahead.before)
+            if error is ahead.job.exception():
+                return None
+            raise
+
+    def _is_settled(self, made: MadeChunk | None) -> bool:
+        return made is None or self.cache.position != made.start
+
+    def _settle(self, made: MadeChunk | None) -> None:
+        """The cache pass of ``made`` (Algorithm 1, line 22), unless it has been; whole or not at all."""
+        if made is None or self._is_settled(made):
+            return
+        try:
+            with self._timed("cache"):
+                write_cache(self._transformer, made.clean, made.conditions, self.cache, made.guidance)
+        except BaseException:
+            self.cache.retract(made.start)
+            raise
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - started
+
+    def _noise(self, latent: int) -> GeneratorNoise:
+        """Noise of one step: a function of the session's seed and the latent frame alone."""
+        reference = self._inputs.reference
+        return GeneratorNoise([seeded_generator(self._inputs.seed, latent)], reference.device, reference.dtype)
+
+    def conditions(self, tracks: Rows, start: int, noise: GeneratorNoise, look: Look) -> Conditions:
+        """Control signals of the chunk (Eq. 6), once for each answer that guidance takes."""
+        inputs = self._inputs
+        motion = self._control.next(tracks, look)
+        drawn = noise((1, inputs.reference.shape[1], *motion.shape[2:]))
+        grey = None if self._grey is None else self._grey(start, start + motion.shape[2])
+        image = image_slot(inputs.reference, drawn, start, self._transformer.config.image_fill, grey)
+        rows = inputs.text.shape[0]
+        motions = motion.expand(rows, -1, -1, -1, -1)
+        if inputs.motion_guidance_scale != 1:
+            motions = torch.cat([motions[:-1], self._without_motion(tracks, motion, look)])
+        return Conditions(
+            motions,
+            image.expand(rows, -1, -1, -1, -1),
+            inputs.text,
+            inputs.image_tokens,
+            start,
+            inputs.attention_kwargs,
+        )
+
+    def _without_motion(self, tracks: Rows, motion: Tensor, look: Look) -> Tensor:
+        if self._blank is None:
+            return torch.zeros_like(motion)
+        return self._blank.next(Rows.of(Tracks.empty(1), range(len(tracks))), look)
+
+    def _denoise(self, conditions: Conditions, noise: GeneratorNoise, guidance: Guidance) -> Tensor:
+        inputs, latent = self._inputs, conditions.first_latent
+        if latent == 0 and inputs.first_frame == "encode":
+            return inputs.reference
+        callback = self._callback
+
+        def tell(step: int, sigma: float, latents: Tensor) -> Tensor:
+            return latents if callback is None else callback(latent, step, latents)
+
+        given = None if inputs.latents is None else inputs.latents[:, :, latent : latent + conditions.num_latents]
+        rollout = generate_chunk(
+            self._transformer,
+            conditions,
+            self.cache,
+            inputs.sigmas,
+            inputs.eta,
+            noise if given is None else GivenFirst(given, noise),
+            callback=tell,
+            guidance=guidance,
+        )
+        return rollout.latents
