@@ -4,6 +4,8 @@
     python -m training.memory --stage grpo --lora_rank 64 --batch_size 4
     python -m training.memory --preset training/configs/finetune_1_3b.yaml --gpus 1 8 16
     python -m training.memory --transformer FOLDER --height 128 --width 128 --num_latents 9
+    python -m training.memory --stage inference                # generating, by what is kept on the device
+    python -m training.memory --stage inference --pipeline checkpoints/ardrag-tiny --height 128 --width 128
 
 Bytes per parameter in mixed precision: what learns has a float32 master copy and a float32 gradient (4 + 4), momentum
 and square of AdamW (8; 4 for matrices under Muon); a frozen model 4, the average 4. On several GPUs all of them are
@@ -11,7 +13,8 @@ sharded (`training.run.shard`), and a rollout gathers one model in bfloat16 (2);
 all that learns. Activations are those of one batch with every block recomputed: the input of each block, and once the
 inside of one; a causal pass over clean history holds the clip twice. Stage 3 trains with AdamW (all weights) or a LoRA
 adapter beside frozen weights, which are then the reference as well; its batch is the group of one prompt. Text and
-image encoders are frozen copies in bfloat16 on every GPU; VAE and reward models are not counted.
+image encoders are frozen copies in bfloat16 on every GPU; VAE and reward models are not counted. What generating takes
+is counted by `pipelines.memory`.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
+from diffusers import AutoencoderKLWan
+from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
+from pipelines.memory import OFFLOADS, Work, table
 from training.losses.gan import Critic, head_layers
 from training.run.config import parse_config
 from training.run.optim import split_parameters
@@ -52,7 +58,10 @@ WAN_ENCODERS = 5_680_910_336 + 630_766_080
 INSIDE_A_BLOCK = 34
 """Numbers per token and channel that one block keeps for its backward pass, feed-forward included (ffn about 6 D)."""
 GIB = 2**30
-STAGES = ("finetune", "consistency", "distill", "grpo")
+STAGES = ("finetune", "consistency", "distill", "grpo", "inference")
+ITEMSIZES = {"bfloat16": 2, "float32": 4}
+WAN_TOKENS = 512 + 257
+"""Text and image tokens that it is told."""
 
 
 @dataclass
@@ -65,7 +74,7 @@ class MemoryConfig:
     width: int = field(default=368, metadata={"help": "Pixels."})
     num_latents: int = field(default=21, metadata={"help": "Latent frames per clip."})
     stage: str = field(
-        default="distill", metadata={"help": "finetune (stage 1), consistency, distill (2) or grpo (3)."}
+        default="distill", metadata={"help": "finetune (stage 1), consistency, distill (2), grpo (3), or inference."}
     )
     causal: bool = field(default=False, metadata={"help": "Stage 1: with clean history."})
     lora_rank: int = field(default=0, metadata={"help": "Stages 1 and 3: rank of the adapter; 0 trains all weights."})
@@ -73,10 +82,15 @@ class MemoryConfig:
     batch_size: int = field(default=1, metadata={"help": "Clips per GPU; in stage 3 the members of the group."})
     gpus: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "Numbers of GPUs to plan for."})
     gradient_checkpointing: bool = field(default=True, metadata={"help": "Recompute activations."})
+    pipeline: str = field(default="", metadata={"help": "Inference: folder of a pipeline; default: Wan 1.3B's sizes."})
+    dtype: str = field(default="bfloat16", metadata={"help": "Inference: number format, bfloat16 or float32."})
+    guidance_rows: int = field(default=1, metadata={"help": "Inference: 1 without guidance, 2 or 3 with it."})
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise ValueError(f"stage: {self.stage!r} is unknown; use {', '.join(STAGES[:-1])} or {STAGES[-1]}")
+        if self.dtype not in ITEMSIZES:
+            raise ValueError(f"dtype: {self.dtype!r} is unknown; use {' or '.join(ITEMSIZES)}")
         if self.lora_rank and self.stage in ("consistency", "distill"):
             raise ValueError("lora_rank: planned for stages 1 and 3 only; add --stage grpo")
 
@@ -241,8 +255,47 @@ def require_room(
     require_memory(config, pipeline.transformer, sum(map(size_of, parts)), gpus, gib)
 
 
+def wan_models() -> dict[str, torch.nn.Module]:
+    """The models of Wan 1.3B without numbers."""
+    text = UMT5Config(vocab_size=256_384, d_model=4096, d_kv=64, d_ff=10_240, num_layers=24, num_heads=64)
+    image = CLIPVisionConfig(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16)
+    with torch.device("meta"):
+        return {
+            "text_encoder": UMT5EncoderModel(text),
+            "image_encoder": CLIPVisionModel(image),
+            "transformer": CausalWanTransformer(**WAN_1_3B),
+            "vae": AutoencoderKLWan(),
+        }
+
+
+def inference_lines(config: MemoryConfig) -> list[str]:
+    """The table of what generating takes, Markdown."""
+    if config.pipeline:
+        pipe = ARDragPipeline.from_pretrained(config.pipeline)
+        models = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+        tokens = pipe.tokenizer.model_max_length
+    else:
+        models, tokens = wan_models(), WAN_TOKENS
+    work = Work(config.height, config.width, config.num_latents, config.guidance_rows, ITEMSIZES[config.dtype])
+    rows = table(models, work, tokens)
+    named = config.pipeline or "Wan 1.3B"
+    lines = [
+        f"{named}: {config.num_latents} latents of {config.height}x{config.width}, {config.dtype}, guidance over "
+        f"{config.guidance_rows} rows; GiB on the device at the worst moment",
+        "",
+        f"| phase | {' | '.join(OFFLOADS)} |",
+        "|---" * (1 + len(OFFLOADS)) + "|",
+    ]
+    return lines + [
+        f"| {name} | {' | '.join(f'{size / GIB:.2f}' for size in sizes)} |" for name, sizes in rows.items()
+    ]
+
+
 def main(config: MemoryConfig) -> None:
     """Print the plan as a Markdown table."""
+    if config.stage == "inference":
+        print("\n".join(inference_lines(config)))
+        return
     config = of_preset(config) if config.preset else config
     encoders = 0 if config.transformer else WAN_ENCODERS
     plans = [plan(config, gpus, encoders=encoders) for gpus in config.gpus]

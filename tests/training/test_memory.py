@@ -157,3 +157,22 @@ def test_only_gpus_are_asked_for_room(monkeypatch, make_pipeline):
 def test_plans_that_nobody_needs(changes, message):
     with pytest.raises(ValueError, match=message):
         MemoryConfig(**changes)
+
+
+def test_generating_with_the_true_model_from_shapes_alone(capsys):
+    """Offloading model by model leaves the largest one: the text encoder, 5.7 billion numbers of two bytes."""
+    main(MemoryConfig(stage="inference", height=128, width=128, num_latents=3))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Wan 1.3B: 3 latents of 128x128, bfloat16, guidance over 1 rows")
+    cells = {line.split(" | ")[0]: line for line in lines[4:]}
+    assert len(cells) == 8
+    everything, one, layer = (float(cell) for cell in cells["| text_encoder"].strip("| ").split(" | ")[1:])
+    assert one == pytest.approx(2 * 5_680_910_336 / GIB, abs=0.1) and layer < one / 4 and everything > one
+    with pytest.raises(ValueError, match="dtype: 'float8' is unknown; use bfloat16 or float32"):
+        MemoryConfig(stage="inference", dtype="float8")
+
+
+def test_generating_with_a_pipeline_of_ones_own(make_pipeline, tmp_path, capsys):
+    make_pipeline().save_pretrained(tmp_path)
+    main(MemoryConfig(stage="inference", pipeline=str(tmp_path), height=32, width=32, dtype="float32"))
+    assert "| transformer, whole clip |" in capsys.readouterr().out
