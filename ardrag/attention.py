@@ -304,6 +304,12 @@ class _WanProjections(nn.Module, AttentionModuleMixin):
         return projected
 
 
+def require_separate(model: nn.Module) -> None:
+    """Raise ValueError if projections of `model` are fused: an adapter of the separate ones would do nothing."""
+    if any(isinstance(part, _WanProjections) and part.fused_projections for part in model.modules()):
+        raise ValueError("lora: the projections are fused; call unfuse_qkv_projections, load it, and fuse_lora first")
+
+
 class CausalWanAttention(_WanProjections):
     """Self-attention: bidirectional, block-causal (also packed), or one chunk against the KV cache."""
 

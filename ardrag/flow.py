@@ -150,8 +150,6 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
             ``"zeros"``, where that is what was dropped in training.
     """
 
-    _compatibles: list[str] = []
-    """Names of the schedulers that could stand in for this one: none, the sampler belongs to the checkpoint."""
     order = 1
     init_noise_sigma = 1.0
 
@@ -250,6 +248,11 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         """`add_noise` as diffusers calls it, with ``timestep`` one number or one for each sample."""
         sigma = torch.as_tensor(timestep).to(sample) / self.config.num_train_timesteps
         return add_noise(sample, noise, sigma.reshape(-1, *[1] * (sample.ndim - 1)) if sigma.ndim else sigma)
+
+    @classmethod
+    def _get_compatibles(cls) -> list[type[FewStepScheduler]]:
+        # diffusers looks for classes of its own; but the sampler belongs to the checkpoint.
+        return [cls]
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)

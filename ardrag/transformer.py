@@ -33,6 +33,7 @@ from ardrag.attention import (
     Span,
     check_pass,
     chunk_spans,
+    require_separate,
     rotary_factors,
     shift_keys,
 )
@@ -186,6 +187,16 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             dtype=own if dtype is None else dtype,
             device=place,
         )
+
+    def add_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """As diffusers' own; ValueError if `fuse_qkv_projections` has been called."""
+        require_separate(self)
+        super().add_adapter(*args, **kwargs)
+
+    def load_lora_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """As diffusers' own; ValueError if `fuse_qkv_projections` has been called."""
+        require_separate(self)
+        super().load_lora_adapter(*args, **kwargs)
 
     @apply_lora_scale("attention_kwargs")
     def forward(

@@ -1,6 +1,7 @@
 """The house rules of who may import whom, read from the source: `ardrag <- pipelines <- {training, eval, app}`."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,6 +157,16 @@ def test_face_is_lazy_and_complete() -> None:
         "assert {'ARDragPipeline', 'CausalWanTransformer', 'Tracks'} <= set(dir(ardrag))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_names_of_version_0_1_are_those_of_today() -> None:
+    for old, new, name in (
+        ("sprite_features", "judges.sprite_features", "load_features"),
+        ("sprite_aesthetic", "judges.sprite_aesthetic", "SpriteAestheticReward"),
+        ("tracks", "tracks.tracks", "Tracks"),
+    ):
+        homes = [importlib.import_module(f"ardrag.{module}") for module in (old, new)]
+        assert getattr(homes[0], name) is getattr(homes[1], name)
 
 
 def test_rules_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

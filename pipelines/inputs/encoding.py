@@ -68,9 +68,10 @@ class EncodingMixin:
         assert prompt_embeds is not None
         repeats = num_videos_per_prompt
         prompt_embeds = prompt_embeds.to(place, dtype).repeat_interleave(repeats, dim=0)
-        if not do_classifier_free_guidance or negative_prompt_embeds is None:
-            return prompt_embeds, None
-        negative_prompt_embeds = negative_prompt_embeds.to(place, dtype).repeat_interleave(repeats, dim=0)
+        if do_classifier_free_guidance and negative_prompt_embeds is not None:
+            negative_prompt_embeds = negative_prompt_embeds.to(place, dtype).repeat_interleave(repeats, dim=0)
+        else:
+            negative_prompt_embeds = None
         return prompt_embeds, negative_prompt_embeds
 
     def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:

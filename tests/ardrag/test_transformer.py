@@ -311,6 +311,54 @@ def test_lora_adapter_adds_and_disables():
     assert torch.equal(predict(), plain)
 
 
+@torch.no_grad()
+def test_fused_projections_change_nothing():
+    model, inputs = make(), make_inputs(3)
+    plain = model(inputs[0], *inputs[2:]).sample, run_cached(model, *inputs)
+    model.fuse_qkv_projections()
+    assert model.blocks[0].attn1.to_qkv.out_features == 3 * model.blocks[0].attn1.to_q.out_features
+    for linear in (model.blocks[0].attn1.to_q, model.blocks[1].attn2.to_k, model.blocks[1].attn2.add_v_proj):
+        linear.weight.zero_()  # not read any more
+    fused = model(inputs[0], *inputs[2:]).sample, run_cached(model, *inputs)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(plain, fused, strict=True))
+    model.unfuse_qkv_projections()
+    assert not torch.allclose(model(inputs[0], *inputs[2:]).sample, plain[0], atol=1e-4)
+
+
+def test_adapters_and_fused_projections_do_not_meet():
+    adapter = LoraConfig(r=2, target_modules=["to_q", "to_k"])
+    model = make()
+    model.fuse_qkv_projections()
+    with pytest.raises(ValueError, match="lora: the projections are fused; call unfuse_qkv_projections"):
+        model.add_adapter(adapter)
+    with pytest.raises(ValueError, match="lora: the projections are fused"):
+        model.load_lora_adapter({"blocks.0.attn1.to_q.lora_A.weight": torch.zeros(2, 24)}, prefix=None)
+    model.unfuse_qkv_projections()
+    model.add_adapter(adapter)
+    with pytest.raises(ValueError, match="an adapter is loaded; call fuse_lora and unload_lora_weights"):
+        model.fuse_qkv_projections()
+
+
+@torch.no_grad()
+def test_processors_are_replaced_and_backends_chosen():
+    model, (noisy, _, timestep, text, image) = make(), make_inputs(2)
+    plain = model(noisy, timestep, text, image).sample
+    assert len(model.attn_processors) == 2 * WAN["num_layers"]
+    seen = []
+
+    def softmax_by_hand(query, key, value):
+        seen.append(query.shape)
+        scores = torch.einsum("bqnd,bknd->bnqk", query, key) / query.shape[-1] ** 0.5
+        return torch.einsum("bnqk,bknd->bqnd", scores.softmax(-1), value)
+
+    model.set_attention_backend("_native_math")
+    assert {processor._attention_backend.value for processor in model.attn_processors.values()} == {"_native_math"}
+    assert torch.allclose(model(noisy, timestep, text, image).sample, plain, atol=1e-5)
+    model.set_attn_processor(softmax_by_hand)
+    assert torch.allclose(model(noisy, timestep, text, image).sample, plain, atol=1e-5)
+    assert len(seen) == 3 * WAN["num_layers"]  # to itself, to the text, to the picture
+
+
 def test_layout_defaults_to_one_slot():
     assert make().config.input_layout == {"latents": WAN["in_channels"]}
 

@@ -40,6 +40,10 @@ def main() -> int:
         parser.error(f"{options.checkout} is no checkout of diffusers: it has no tests/conftest.py")
     with tempfile.TemporaryDirectory() as folder:
         results = read_results(run_suites(options.checkout, Path(folder), options.suites, options.standin))
+    if not results:
+        parser.error(
+            "no test ran: pytest says above what is missing (diffusers' tests import parameterized and requests_mock)"
+        )
     print(table(results))
     behind = sorted(
         f"{suite}: {test}"
@@ -68,6 +72,7 @@ def run_suites(checkout: Path, folder: Path, suites: str, standin: bool) -> Path
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={folder / 'report.xml'}"]
     path = os.pathsep.join([str(folder), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    environment |= {"DIFFUSERS_TEST_DEVICE": "hpu"} if standin else {}
     subprocess.run([*command, *(["-k", chosen] if chosen else []), str(place)], cwd=folder, env=environment)
     return folder / "report.xml"
 

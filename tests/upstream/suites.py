@@ -7,6 +7,7 @@ clip is one denoising loop, as the suites think of it. And where a suite asks fo
 
 import unittest
 
+import diffusers.pipelines
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanTransformer3DModel
 from PIL import Image
@@ -35,6 +36,7 @@ def save_pretrained(self, save_directory, safe_serialization=True, **kwargs):
 
 
 HubMixin.save_pretrained = save_pretrained
+diffusers.pipelines.ARDragPipeline = ARDragPipeline  # where one test looks up the source of encode_prompt
 SIZES = {
     "num_attention_heads": 2,
     "attention_head_dim": 12,
