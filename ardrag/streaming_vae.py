@@ -85,7 +85,8 @@ class FoldedCausalConv3d(WanCausalConv3d):
 
     @staticmethod
     def _is_inference(x: torch.Tensor) -> bool:
-        return not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
+        plain = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        return plain and x.device.type == "cpu" and x.dtype == torch.float32
 
     def _fewer_products(self, x: torch.Tensor, cache_x: torch.Tensor) -> torch.Tensor:
         """The convolution of `x` after its two past frames by Winograd's products in time."""

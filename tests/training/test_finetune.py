@@ -297,6 +297,8 @@ def test_only_a_causal_model_has_a_history(configure):
 def test_blank_motion_is_what_a_session_sees_without_tracks(pipeline, picture):
     """Untracked clips in training and at inference are the same to the transformer."""
     blank = blank_motion(pipeline, 32, 32, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(blank_motion(pipeline, 32, 32, 3), blank)
     session, seen = pipeline.start_session(picture), []
     conditions = session._maker.conditions
     session._maker.conditions = lambda *arguments: seen.append(conditions(*arguments)) or seen[-1]

@@ -45,12 +45,16 @@ def halve_encoders(pipeline: ARDragPipeline, mixed_precision: str) -> None:
 
 @torch.no_grad()
 def blank_motion(pipeline: ARDragPipeline, height: int, width: int, num_latents: int) -> Tensor:
-    """Motion slot of a clip without any track, ``[1, C, F, H, W]``; ``height`` and ``width`` in pixels."""
+    """Motion slot of a clip without any track, ``[1, C, F, H, W]``; ``height`` and ``width`` in pixels.
+
+    In the VAE's own precision also under autocast, as clips are precomputed.
+    """
     vae = pipeline.vae
     frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
     picture = torch.zeros(3, height, width, device=vae.device)
-    scene = Scene(picture, StreamingVAE(vae).encode(picture[None, :, None]))
-    return pipeline.control.clip(vae, scene, Rows.of(Tracks.empty(frames))).cpu()
+    with torch.autocast(vae.device.type, enabled=False):
+        scene = Scene(picture, StreamingVAE(vae).encode(picture[None, :, None]))
+        return pipeline.control.clip(vae, scene, Rows.of(Tracks.empty(frames))).cpu()
 
 
 class BlankMotion:

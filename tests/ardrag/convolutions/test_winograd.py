@@ -76,6 +76,16 @@ def test_a_strided_convolution_keeps_to_the_plain_way(monkeypatch):
     torch.testing.assert_close(folded(x, past), plain(x, past), rtol=0, atol=5e-5)
 
 
+@torch.no_grad()
+def test_autocast_keeps_to_the_plain_way(layers, monkeypatch):
+    monkeypatch.setattr(streaming_vae, "convolve", None)
+    plain, folded = layers
+    x, past = torch.randn(1, 4, 4, 6, 5), torch.randn(1, 4, 2, 6, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = folded(x, past)
+    torch.testing.assert_close(seen.float(), plain(x, past), rtol=0, atol=0.05)
+
+
 def test_gradients_go_the_plain_way(layers):
     plain, folded = layers
     x, past = torch.randn(1, 4, 4, 6, 5, requires_grad=True), torch.randn(1, 4, 2, 6, 5)
