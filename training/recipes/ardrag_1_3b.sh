@@ -6,7 +6,8 @@
 #
 # BASE is a pipeline folder that python -m ardrag.convert wrote, DATA one that python -m training.precompute wrote with
 # its VAE, RUNS the folder of the runs (default runs/ardrag-1.3b). Running it again resumes: finished parts are skipped.
-# After each stage the gate is shown: read it before you pay for the next one (the presets say what it should be).
+# A stage that does not pass its gate ends the recipe (eval.gate): tracks of another clip must lead to another place, the
+# first frame must be kept, and the path error may not grow beyond the share of the stage before that is named below.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -35,31 +36,35 @@ case "$size" in
     few=(); grpo=()
     base=(--init_from "${BASE:?BASE: name the pipeline folder that python -m ardrag.convert wrote}")
     data="${DATA:?DATA: name the folder of latents that python -m training.precompute wrote}"
-    gate() {
-      python -m eval.run --quick --output_dir "$runs/gate_$1" --systems "$1=$runs/$1/pipeline${2:-}" \
-        "tracks of another clip=shuffled:$runs/$1/pipeline${2:-}" still truth
+    gate() { # STAGE[@STEPS] [STAGE BEFORE] [SHARE OF ITS PATH ERROR]
+      local stage="${1%@*}" model="$runs/${1/@//pipeline@}" before=()
+      [ "$stage" != "$1" ] || model="$model/pipeline"
+      [ -z "${2:-}" ] || before=(--before "$runs/gate_$2/report.json" --before_system "$2" --at_most "$3")
+      python -m eval.run --quick --output_dir "$runs/gate_$stage" --systems "$stage=$model" \
+        "tracks of another clip=shuffled:$model" still truth
+      python -m eval.gate "$runs/gate_$stage/report.json" --system "$stage" --control "tracks of another clip" "${before[@]}"
     } ;;
   *) echo "size: '$size' is unknown; use mock or 8gpu" >&2; exit 2 ;;
 esac
 
 say "stage 1: bidirectional, with tracks"
 launch finetune training/configs/finetune_1_3b.yaml "${base[@]}" --data "$data" --output_dir "$runs/teacher" "${few[@]}"
-gate teacher @24
+gate teacher@24
 say "causal start"
 launch finetune training/configs/causal_1_3b.yaml --init_from "$runs/teacher/pipeline" --data "$data" \
   --output_dir "$runs/causal" "${few[@]}"
-gate causal
+gate causal teacher 1.2
 say "causal consistency distillation"
 launch consistency training/configs/consistency_1_3b.yaml --init_from "$runs/causal/pipeline" --data "$data" \
   --output_dir "$runs/consistency" "${few[@]}"
-gate consistency
+gate consistency causal 1
 say "stage 2: distillation on the student's own rollouts"
 launch distill training/configs/distill_1_3b.yaml --init_from "$runs/consistency/pipeline" \
   --teacher "$runs/teacher/pipeline" --data "$data" --output_dir "$runs/distill" "${few[@]}"
-gate distill
+gate distill consistency 1
 say "stage 3: GRPO"
 launch grpo training/configs/grpo_1_3b.yaml --init_from "$runs/distill/pipeline" --prompts "$data" \
   --output_dir "$runs/grpo" "${few[@]}" "${grpo[@]}"
-gate grpo
+gate grpo distill 1
 say "checkpoint"
 python -m training.export --pipeline "$runs/grpo/pipeline" --output_dir "$runs/checkpoint" --max_shard_size 5GB

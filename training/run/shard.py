@@ -41,6 +41,9 @@ def shard(model: nn.Module, accelerator: Accelerator, half: bool, methods: Seque
         register_fsdp_forward_method(model, name)
     for part in sharded_parts(model):
         part.set_force_sum_reduction_for_comms(dist.get_backend() == "gloo")  # gloo cannot average
+    # At the first call FSDP notes in which dtype gradients are summed, and would note none where the model is frozen
+    # then, as a critic is while the student learns: gradients would stay bfloat16. torch has no public name for this.
+    sharded_parts(model)[0]._get_fsdp_state()._lazy_init()
     return twin
 
 

@@ -126,7 +126,12 @@ def resume(folder):
 def main(kind, folder):
     accelerator, found = {"all": results, "resume": resume}[kind](folder)
     if kind == "all":
-        found["half"] = torch.tensor(Training(folder / "half", half=True).train(0, 1))
+        training = Training(folder / "half", half=True)
+        training.transformer.requires_grad_(False)  # as a critic is at its first call
+        roll_out(training.transformer, [0], half=True)
+        training.transformer.requires_grad_(True)
+        found["half"] = torch.tensor([training.gradients(1)[1]])
+        assert {p.grad.dtype for p in training.trained} == {torch.float32}
     for name in sorted({"losses", "half"} & found.keys()):  # each process has seen its own clips, all in one order
         found[name] = accelerator.reduce(found[name], "mean") if accelerator.num_processes > 1 else found[name]
     if accelerator.is_main_process:
