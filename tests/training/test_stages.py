@@ -178,7 +178,6 @@ def test_a_killed_process_ends_the_job_with_one_line_and_it_goes_on(configs, tmp
     assert rows == list(range(config.steps))
 
 
-@pytest.mark.xfail(reason="sharded bf16 distillation on a CPU is not proven yet", strict=False)
 @pytest.mark.slow
 def test_the_recipe_of_the_large_model_runs_on_two_processes(tmp_path):
     """All stages from a random model of its layout to a published folder, with the presets of the large model."""
