@@ -3,6 +3,7 @@
     python -m eval.run --suite sprites --systems all                 # Tables 1 and 2 in small, 206 clips
     python -m eval.run --suite sprites --systems all --quick         # the first 24 clips
     python -m eval.run --systems ours=checkpoints/ardrag-tiny theirs=videos:somewhere --num_clips 24
+    python -m eval.run --suite counterfactual --systems a=FOLDER     # many tracks on one picture: eval/counterfactual.py
     python -m eval.run --export_inputs inputs                        # pictures, tracks and prompts, for other systems
 
 Finished clips are kept in ``rows.jsonl`` of the output folder, under a key of the model's files, the code and the
@@ -24,6 +25,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from ardrag.judges.trackers import build_tracker
+from eval import counterfactual
 from eval.benchmark.config import FEWEST_CLIPS, LONG_FRAMES, EvalConfig
 from eval.benchmark.measure import Meter
 from eval.benchmark.preflight import check_systems
@@ -147,6 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     (config,) = HfArgumentParser(EvalConfig).parse_args_into_dataclasses(arguments)
     torch.set_num_threads(1)
+    if config.suite.split(":")[0] == counterfactual.NAME:
+        counterfactual.run(config, run_record("eval.run", arguments))
+        return
     suite = open_suite(config.suite, config.size)
     indices = list(range(config.clips(len(suite))))
     if config.export_inputs:

@@ -33,7 +33,10 @@ class EvalConfig:
     )
     suite: str = field(
         default="sprites",
-        metadata={"help": "sprites, folder:DIR, movebench:LIST, tapvid:FILE, vipseg:DIR or mcbench:DIR."},
+        metadata={
+            "help": "sprites, photos, folder:DIR, movebench:LIST, tapvid:FILE, vipseg:DIR, mcbench:DIR, or "
+            "counterfactual, counterfactual:SUITE, counterfactual:DIR (many tracks on one picture)."
+        },
     )
     size: str = field(
         default="", metadata={"help": "WIDTHxHEIGHT: brings all cases to one canvas; default: as they are."}
