@@ -3,7 +3,7 @@
     python -m eval.run --suite sprites --systems all                 # Tables 1 and 2 in small, 206 clips
     python -m eval.run --suite sprites --systems all --quick         # the first 24 clips
     python -m eval.run --systems ours=checkpoints/ardrag-tiny theirs=videos:somewhere --num_clips 24
-    python -m eval.run --suite counterfactual --systems a=FOLDER     # many tracks on one picture: eval/counterfactual.py
+    python -m eval.run --suite counterfactual --systems a=FOLDER     # many tracks on one picture
     python -m eval.run --export_inputs inputs                        # pictures, tracks and prompts, for other systems
 
 Finished clips are kept in ``rows.jsonl`` of the output folder, under a key of the model's files, the code and the

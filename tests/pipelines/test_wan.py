@@ -163,3 +163,25 @@ def test_it_is_not_streamed(made, picture):
             start(picture)
     with pytest.raises(ValueError, match="mode: this checkpoint is bidirectional"):
         pipe(picture, mode="causal")
+
+
+@pytest.mark.slow
+def test_a_converted_folder_goes_through_the_hub_in_shards(made, parts, picture, hub_process, tmp_path):
+    """As another machine has it: pushed in shards, loaded by name, the same numbers; what it says of itself is kept."""
+    pipe, _ = made(48, True)
+    folder = parts.parent / "out48"
+    said = hub_process.run(f"""
+        import torch
+        from pipelines.pipeline_ardrag import ARDragPipeline
+        pipe = ARDragPipeline.from_pretrained({str(folder)!r})
+        pipe.push_to_hub("alice/converted", max_shard_size="1MB")
+        again = ARDragPipeline.from_pretrained("alice/converted")
+        assert again.scheduler.config.mode == "bidirectional" and again.config.negative_prompt
+        for name in ("transformer", "vae", "text_encoder", "image_encoder"):
+            one, two = getattr(pipe, name).state_dict(), getattr(again, name).state_dict()
+            assert set(one) == set(two) and all(torch.equal(one[key], two[key]) for key in one)
+        from huggingface_hub import list_repo_files
+        print(sum(file.startswith("transformer/") and file.endswith(".safetensors")
+                  for file in list_repo_files("alice/converted")))
+    """)
+    assert int(said.split()[-1]) > 1
