@@ -167,7 +167,7 @@ def test_it_is_not_streamed(made, picture):
 
 @pytest.mark.slow
 def test_a_converted_folder_goes_through_the_hub_in_shards(made, parts, picture, hub_process, tmp_path):
-    """As another machine has it: pushed in shards, loaded by name, the same numbers; what it says of itself is kept."""
+    """Pushed in shards, loaded by name: the same numbers, and what it says of itself."""
     pipe, _ = made(48, True)
     folder = parts.parent / "out48"
     said = hub_process.run(f"""
