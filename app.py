@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -63,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(f"app.py: {error}")
     address = {"server_name": options.host, "server_port": options.port, "root_path": options.root_path}
-    launch(space, share=options.share, **address)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # else visitors' files outlive a stopped server
+    try:
+        launch(space, share=options.share, **address)
+    finally:
+        space.close()
 
 
 if __name__ == "__main__":

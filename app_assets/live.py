@@ -70,8 +70,9 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # On the worker, behind a step that is still being made.
-            await asyncio.get_running_loop().run_in_executor(self._worker, self._player.close)
+            # On the worker, behind a step that is still being made; there is none when the server is being stopped.
+            with suppress(RuntimeError):
+                await asyncio.get_running_loop().run_in_executor(self._worker, self._player.close)
 
     async def _read(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
@@ -53,9 +54,9 @@ class Live:
 class Page:
     """One visitor: says what a page would say, and keeps a clock of what is on the screen."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **options: Any) -> None:
         address = url.rstrip("/").replace("http", "ws", 1) + "/live"
-        self.socket: ClientConnection = connect(address, max_size=None)
+        self.socket: ClientConnection = connect(address, max_size=None, **options)
 
     def say(self, **message: Any) -> None:
         """Send one message."""
@@ -199,9 +200,16 @@ def summary(found: Sequence[Live]) -> dict[str, Any]:
     }
 
 
+class App(NamedTuple):
+    """A running Space: its address, and the process that it is."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
-def running_app(model: str | None) -> Iterator[str]:
-    """Start the Space as a process; gives its address.
+def running_app(model: str | None, folder: Path | None = None) -> Iterator[App]:
+    """Start the Space as a process, with its temporary files in ``folder`` if one is given.
 
     Raises:
         ValueError: if it does not come up.
@@ -210,7 +218,10 @@ def running_app(model: str | None) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "app.py", "--port", str(port), "--host", "127.0.0.1", "--seats", "16"]
-    process = subprocess.Popen([*command, *(["--model", model] if model else [])], cwd=REPOSITORY)
+    place = {} if folder is None else {"TMPDIR": str(folder)}
+    process = subprocess.Popen(
+        [*command, *(["--model", model] if model else [])], cwd=REPOSITORY, env={**os.environ, **place}
+    )
     url = f"http://127.0.0.1:{port}/"
     try:
         end = time.monotonic() + START_SECONDS
@@ -222,7 +233,7 @@ def running_app(model: str | None) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > end:
                     raise ValueError("model: the Space did not start; run python app.py to see why") from None
                 time.sleep(0.2)
-        yield url
+        yield App(url, process.pid)
     finally:
         process.terminate()
         process.wait(30)
@@ -270,8 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if min(options.rounds, options.visitors) < 1 or options.seconds <= 0:
         parser.error("rounds, visitors and seconds must be above 0")
     record = run_record("eval.app_latency", arguments)
-    with running_app(options.model) as url:
-        results = {**measure(url, options.rounds, options.visitors, options.seconds), "record": record}
+    with running_app(options.model) as app:
+        results = {**measure(app.url, options.rounds, options.visitors, options.seconds), "record": record}
     write_json(options.output_dir / "app_latency.json", results)
     write_text(options.output_dir / "app_latency.md", markdown(results))
     print(markdown(results))
