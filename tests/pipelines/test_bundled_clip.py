@@ -1,10 +1,10 @@
-"""The bundled checkpoint makes the pixels that it made before: bit for bit on the machine that wrote them down.
+"""The bundled checkpoint makes the clip that it made before, to the last bit but for the order of sums.
 
-Who means to change them replaces the hash, and the picture by `Image.fromarray(averages(clip)).save(AVERAGES)`.
+A rounding of 1 in 255 moves with a processor's kernels and with faster ones of ours, so the hash is not demanded: a
+clip with other pixels may differ in one of ten thousand, by one. Who means to change the clip runs this file.
 """
 
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +17,16 @@ from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
 
 
-FRAMES, BLOCK = 13, 16
-AVERAGES = Path(__file__).with_name("bundled_clip.png")
-"""Averages over blocks of 16 pixels: the frames beside each other, of which the hash is below."""
-PIXELS = {
-    "cpu family 25, model 1, AVX2, torch 2.13.0, diffusers 0.42.1, transformers 5.24.0": (
-        "5e8fc1d800848a2c58723fe26da9186e5e5db79c6e7b2976b31235bb5dcf49b4"
-    ),
-}
-"""SHA-256 of the frames, by what decides how sums are rounded."""
+FRAMES = 13
+KEPT = Path(__file__).with_name("bundled_clip.png")
+"""The last frame of each latent, beside each other."""
+HASH = "48f93d82735cf85662b61629a639c911c63e1dd2cb6330d2373b45509d418188"
+"""SHA-256 of all frames where they were kept: an AMD EPYC without AVX-512, torch 2.13.0, one thread."""
+MOST_ROUNDED = 1e-4
 
 
-def kind_of_machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    versions = [f"{name} {version(name).partition('+')[0]}" for name in ("torch", "diffusers", "transformers")]
-    cpu = f"cpu family {fields.get('cpu family')}, model {fields.get('model')}"
-    return ", ".join([cpu, torch.backends.cpu.get_cpu_capability(), *versions])
-
-
-def averages(frames: np.ndarray) -> np.ndarray:
-    """uint8 `[T, H, W, 3]` -> `[H/16, T*W/16, 3]`."""
-    count, height, width, _ = frames.shape
-    blocks = frames.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3).mean((2, 4))
-    return np.concatenate(list(blocks.round().astype(np.uint8)), axis=1)
-
-
-@pytest.fixture(scope="module")
-def clip() -> np.ndarray:
+def make_clip() -> np.ndarray:
+    """uint8 `[T, H, W, 3]`."""
     pipe = ARDragPipeline.from_pretrained(bundled("checkpoints/ardrag-tiny"))
     tracks = Tracks.load(bundled("examples/circle.tracks.json")).retimed(FRAMES)
     image, generator = Image.open(bundled("examples/circle.png")), torch.Generator().manual_seed(0)
@@ -53,17 +34,31 @@ def clip() -> np.ndarray:
     return (video * 255).round().astype(np.uint8)
 
 
-@pytest.mark.slow
-def test_pixels_are_those_of_before(clip: np.ndarray) -> None:
-    kind = kind_of_machine()
-    if kind not in PIXELS:
-        pytest.skip(f"no hash was written down for {kind}; the averages are compared")
-    assert hashlib.sha256(clip.tobytes()).hexdigest() == PIXELS[kind]
+def hashed(clip: np.ndarray) -> str:
+    return hashlib.sha256(clip.tobytes()).hexdigest()
+
+
+def last_frames(clip: np.ndarray) -> np.ndarray:
+    return np.concatenate(list(clip[::4]), axis=1)
+
+
+def same(clip: np.ndarray, kept: np.ndarray) -> bool:
+    """Whether two clips differ by nothing but the rounding of a few pixels."""
+    apart = np.abs(clip.astype(int) - kept)
+    return clip.shape == kept.shape and apart.max() <= 1 and (apart > 0).mean() <= MOST_ROUNDED
 
 
 @pytest.mark.slow
-def test_averages_are_those_of_before_on_any_machine(clip: np.ndarray) -> None:
-    expected = np.asarray(Image.open(AVERAGES)).astype(int)
-    assert clip.shape == (FRAMES, 128, 128, 3) and expected.std() > 20
-    assert np.abs(averages(clip) - expected).max() <= 2
-    assert np.abs(averages(clip[::-1]) - expected).max() > 50  # the comparison would notice another clip
+def test_clip_is_that_of_before() -> None:
+    clip, kept = make_clip(), np.asarray(Image.open(KEPT))
+    assert hashed(clip) == HASH or same(last_frames(clip), kept)
+    spot, patch = kept.copy(), kept.copy()
+    spot[64, 64] ^= 2
+    patch[:9, :9] ^= 1  # more than roundings change
+    assert not same(kept, spot) and not same(kept, patch) and not same(last_frames(clip[::-1]), kept)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    Image.fromarray(last_frames(make_clip())).save(KEPT)
+    print(hashed(make_clip()))
