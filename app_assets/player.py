@@ -136,6 +136,8 @@ class Player:
             take = opened.take
             if take.due:
                 yield self._frames(number, take.step()) if isinstance(take, Take) else self._progress(number, take)
+                if isinstance(take, Take) and not (take.due or take.done or self._inbox):
+                    yield take.session.settle()  # the frames are on their way: what the next latent would wait for
                 if take.done:
                     yield Reply({"type": "done", "take": number, "frames": len(take.frames)})
                 break

@@ -2,6 +2,7 @@
 
     python -m eval.latency                                        # the bundled checkpoint, one and two threads
     python -m eval.latency --threads 1 --latents 4 --rounds 1     # a quick look
+    python -m eval.latency --profile true                         # where the time of a latent goes
 
 Clocks run from a call to uint8 pixels in host memory. In every round our session, the same model in chunks of three
 latents and all at once, diffusers' `AnyFlowFARPipeline` and `WanImageToVideoPipeline` on random models of the same
@@ -33,9 +34,10 @@ from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.sprites import make_clip
 from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
-from eval.record import run_record, write_json, write_text
+from eval.record import record_lines, run_record, write_json, write_text
 from eval.speed.latency_report import PARTS, markdown
 from eval.speed.latency_rivals import chunked, time_control
+from eval.speed.profile import profile_latents, profile_lines
 from eval.speed.wan_baseline import anyflow_pipeline, chunk_partition, parameters_in_millions, wan_pipeline
 from eval.statistics import spread
 from pipelines import ARDragPipeline, Session
@@ -43,6 +45,8 @@ from pipelines.bidirectional import generate_bidirectional
 
 
 Samples = dict[str, list[float]]
+WAN_GUIDANCE = 5.0
+"""Guidance of a call of `WanImageToVideoPipeline` that names none."""
 
 
 @dataclass
@@ -57,12 +61,14 @@ class LatencyConfig:
     rounds: int = field(default=5, metadata={"help": "Counted rounds; one more warms up."})
     num_frames: int = field(default=33, metadata={"help": "Pixel frames of the baseline's clip, 4k + 1."})
     output_dir: str = field(default="outputs/latency", metadata={"help": "Folder of the report of another model."})
+    default_steps: int = field(default=50, metadata={"help": "Steps of diffusers' pipeline at its own defaults."})
+    profile: bool = field(default=False, metadata={"help": "Say where the time of a latent goes, and nothing else."})
     report_dir: str | None = field(
         default=None, metadata={"help": "Folder of the report; default: docs/results for the bundled model."}
     )
 
     def __post_init__(self) -> None:
-        for name in ("latents", "steps", "bidirectional_steps", "rounds"):
+        for name in ("latents", "steps", "bidirectional_steps", "default_steps", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive; use 1 or more")
         if self.num_frames < 5 or self.num_frames % 4 != 1:
@@ -171,26 +177,49 @@ def time_steady(session: Session, num_latents: int, window: int) -> Samples:
         for part in PARTS:
             samples[part].append(session.seconds[part] / made)
     samples["frames_per_second"].append(frames / total)
+    for _ in range(num_latents):
+        session.settle()
+        samples["settled"].append(seconds_of(lambda: session.step(pointer(session.position))) / made)
+    samples["followed"] = time_followed(session, num_latents)
     session.close()
     return samples
 
 
-def time_baseline(subject: Subject, name: str) -> Samples:
-    """Seconds of a whole clip, when a bidirectional model shows its first frame: with the prompt new, and encoded."""
+def time_followed(session: Session, num_latents: int) -> list[float]:
+    """Seconds from the pixels of one latent to those of the next along drawn tracks, without the first."""
+    first, begun = len(session.frames), session.position
+    last = first + 4 * num_latents
+    drawn = Tracks.from_points([[(first, *pointer(0)[0]), (last - 1, *pointer(4)[0])]], num_frames=last)
+    samples, before = [], time.perf_counter()
+    for _ in session.follow(drawn, last):
+        now = time.perf_counter()
+        samples.append((now - before) / (session.position - begun))
+        before, begun = now, session.position
+    return samples[1:] or samples
+
+
+def time_baseline(subject: Subject, name: str, at_defaults: bool = False) -> Samples:
+    """Seconds of a whole clip, when a bidirectional model shows its first frame: with the prompt new, and encoded.
+
+    ``at_defaults``: with the prompt new, at the steps and the guidance that a call has which names none.
+    """
     baseline, config = subject.baselines[name], subject.config
 
-    def run(**prompt: Any) -> Any:
+    def run(**options: Any) -> Any:
+        settings = {"num_inference_steps": config.steps, "guidance_scale": 1.0, **options}
         return baseline(
             image=subject.image,
             height=subject.image.height,
             width=subject.image.width,
             num_frames=config.num_frames,
-            num_inference_steps=config.steps,
-            guidance_scale=1.0,
             generator=torch.Generator().manual_seed(0),
             output_type="np",
-            **prompt,
+            **settings,
         )
+
+    if at_defaults:
+        settings = {"num_inference_steps": config.default_steps, "guidance_scale": WAN_GUIDANCE}
+        return {f"{name}_defaults": [seconds_of(lambda: run(prompt=subject.prompt, **settings))]}
 
     embeds, _ = baseline.encode_prompt(subject.prompt, do_classifier_free_guidance=False, max_sequence_length=512)
     return {
@@ -257,6 +286,7 @@ def one_round(subject: Subject) -> Samples:
     first, generated = time_start(subject.session, encoded)
     samples |= {"first_frame_cold": [first], "first_generated_cold": [generated]}
     samples |= time_baseline(subject, "diffusers")
+    samples |= time_baseline(subject, "diffusers", at_defaults=True)
     ready = subject.session()
     first, generated = time_start(ready.fork, encoded)
     samples |= {"first_frame_cached": [first], "first_generated_cached": [generated]}
@@ -313,10 +343,27 @@ def run_latency(config: LatencyConfig, record: dict[str, Any]) -> dict[str, Any]
     return results
 
 
+@torch.no_grad()
+def run_profile(config: LatencyConfig, record: dict[str, Any]) -> str:
+    """Where the time of a latent goes, on one thread; writes the page and returns it."""
+    torch.set_num_threads(1)
+    pipeline, clip = load_pipeline(config.model), make_clip("test", 0)
+    image = Image.fromarray(clip.frames[0])
+    session = pipeline.start_session(image, clip.caption, num_inference_steps=config.steps)
+    while session.position <= pipeline.transformer.config.window_frames:
+        session.step(pointer(session.position))
+    found = profile_latents(pipeline, lambda: session.step(pointer(session.position)), config.latents)
+    session.close()
+    page = "\n".join(["# Where the time of a latent goes", "", *profile_lines(found), "", *record_lines(record), ""])
+    write_text(config.report_folder / "latency_profile.md", page)
+    return page
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark and print its page."""
     (config,) = HfArgumentParser(LatencyConfig).parse_args_into_dataclasses(arguments)
-    print(markdown(run_latency(config, run_record("eval.latency", arguments))))
+    record = run_record("eval.latency", arguments)
+    print(run_profile(config, record) if config.profile else markdown(run_latency(config, record)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ FIRST = {
     "bidirectional_cold": "the same model all at once, first picture = whole clip, all new",
     "anyflow_cold": "`AnyFlowFARPipeline`, chunks of 3, first picture = whole clip, all new",
     "diffusers_cold": "`WanImageToVideoPipeline`, first picture = whole clip",
+    "diffusers_defaults": "the same at its 50 steps with guidance 5, prompt new",
     "diffusers_cached": "the same, prompt encoded before",
     "diffusers_folded_cold": "the same with our VAE convolutions, prompt new",
     "diffusers_folded_cached": "the same with our VAE convolutions, prompt encoded before",
@@ -27,13 +28,19 @@ FIRST = {
 STEADY = {
     "chunk_control": f"control to pixels in chunks of {CHUNK} latents",
     "latent": "control to pixels, one latent at a time",
+    "settled": "the same, where the cache pass was done while idle",
+    "followed": "along drawn tracks, from one latent's pixels to the next one's",
     "encode": "- encode (heat map)",
     "denoise": "- denoise",
-    "cache": "- cache pass",
+    "cache": "- cache pass (beside the encode on two threads)",
     "decode": "- decode",
 }
 DECODERS = {"decode_ours": "streamed, folded (ours)", "decode_diffusers": "`AutoencoderKLWan.decode`"}
 RATIOS = {
+    "first generated latent: diffusers' 50 steps with guidance / ours, all new": (
+        "diffusers_defaults",
+        "first_generated_cold",
+    ),
     "first generated latent: diffusers / ours, all new": ("diffusers_cold", "first_generated_cold"),
     "the same with our VAE convolutions in diffusers": ("diffusers_folded_cold", "first_generated_cold"),
     "decode of the tiny VAE: diffusers / ours": ("decode_diffusers", "decode_ours"),

@@ -83,6 +83,22 @@ def test_every_turn_does_something_until_nothing_is_due(player):
     assert player.turn().header["type"] == "branched"
 
 
+PRESS = {"id": 1, "way": [[0.0, 0.5, 0.5, 1.0]]}
+
+
+def test_an_idle_turn_makes_context_of_what_was_shown(player, monkeypatch):
+    """The frames go out first; the next drag finds nothing left to do before it."""
+    settled, settle = [], Session.settle
+    monkeypatch.setattr(Session, "settle", lambda session: settled.append(session.position) or settle(session))
+    player.post(json.dumps({**START, "num_frames": 41, "paced": True}))
+    player.post(json.dumps({"type": "drag", "take": 1, "seq": 1, "seen": 0, "pointers": [PRESS], "released": []}))
+    turns = []
+    while (turn := player.turn()) is not OVER:
+        turns.append(turn)
+    made = [turn.header["latent"] for turn in turns if turn is not None and turn.header["type"] == "frames"]
+    assert made and settled == [made[-1] + 1] and turns[-1] is None
+
+
 def test_what_was_going_on_is_given_back_with_the_rest(player, monkeypatch):
     closed, close = [], Session.close
     monkeypatch.setattr(Session, "close", lambda session: closed.append(session) or close(session))

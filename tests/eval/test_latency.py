@@ -8,12 +8,13 @@ import torch
 
 from eval.latency import LatencyConfig, decode_diffusers, decode_streamed, main, make_subject
 from eval.model import load_pipeline
-from eval.speed.latency_report import DECODERS, FIRST, STEADY
+from eval.speed.latency_report import DECODERS, FIRST, PARTS, STEADY
 from eval.speed.wan_baseline import chunk_partition
 
 
 def test_runs_with_the_least(model_folder: Path, tmp_path: Path) -> None:
     arguments = ["--latents", "2", "--threads", "1", "--steps", "1", "--rounds", "1", "--num_frames", "5"]
+    arguments += ["--default_steps", "1"]
     main(["--model", str(model_folder), "--output_dir", str(tmp_path), *arguments])
     results = json.loads((tmp_path / "latency.json").read_text())
     found = results["threads"]["1"]
@@ -43,6 +44,13 @@ def test_compares_like_with_like(model_folder: Path) -> None:
         assert (decode_streamed(subject) - decode_diffusers(subject)).abs().max() < 1e-4
 
 
+@pytest.mark.slow
+def test_profile_has_a_page(model_folder: Path, tmp_path: Path) -> None:
+    main(["--model", str(model_folder), "--output_dir", str(tmp_path), "--profile", "true", "--latents", "1"])
+    page = (tmp_path / "latency_profile.md").read_text()
+    assert all(f"| {name} | " in page for name in (*PARTS, "between", "all")) and "- command: " in page
+
+
 def test_chunks_of_anyflow() -> None:
     assert chunk_partition(21) == [1, 3, 3, 3, 3, 3, 3, 2] and chunk_partition(7) == [1, 3, 3]
     assert chunk_partition(2) == [1, 1] and chunk_partition(1) == [1]
@@ -57,6 +65,7 @@ def test_chunks_of_anyflow() -> None:
         {"latents": 0},
         {"rounds": 0},
         {"bidirectional_steps": 0},
+        {"default_steps": 0},
         {"num_frames": 6},
     ],
     ids=str,
