@@ -26,7 +26,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from ardrag.convert.build import convert
+from ardrag.convert.build import control_of, convert
 from ardrag.convert.encoders import convert_image_encoder, convert_text_encoder, convert_vae
 from ardrag.convert.reading import Weights, open_weights
 from ardrag.convert.recipes import STUDENTS, WAN_NEGATIVE, Recipe, recognise
@@ -93,8 +93,6 @@ def run(options: argparse.Namespace) -> str:
     place = fetch(options.source, "source")
     weights = open_weights(transformer_of(place), options.weights)
     recipe = recognise(weights, options.student, is_causal(transformer_of(place)))
-    if recipe.control == "track_ids":
-        raise ValueError(f"source: {options.source} is {recipe.title}, whose control this version does not have yet")
     motion = None
     if options.motion_from:
         motion = open_weights(transformer_of(fetch(options.motion_from, "motion_from")))
@@ -106,7 +104,7 @@ def run(options: argparse.Namespace) -> str:
         model = convert(weights, recipe, motion, dtype, lambda keys: tqdm(list(keys), desc="tensors"))
         model.save_pretrained(folder / "transformer", max_shard_size=options.max_shard_size)
         index = copy_components(parts, folder, options.max_shard_size)
-        write_index(folder, recipe, index)
+        write_index(folder, recipe, {**index, "control": control_of(weights, recipe).config()})
     return f"{recipe.title}: {count(model) / 1e6:.1f} M parameters, {summary(recipe)}, written to {output}"
 
 
@@ -209,13 +207,13 @@ def take_over(source: Path, target: Path) -> None:
         copy(str(file.resolve()), str(target / file.name))
 
 
-def write_index(folder: Path, recipe: Recipe, components: dict[str, list[str]]) -> None:
-    """Schedule, and the file that says what the pipeline is made of."""
+def write_index(folder: Path, recipe: Recipe, parts: dict[str, Any]) -> None:
+    """Schedule, and the file that says what the pipeline is made of; ``parts`` are components and control."""
     FewStepScheduler(**recipe.scheduler).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "ARDragPipeline",
         "_ardrag_version": __version__,
-        **components,
+        **parts,
         "transformer": [CausalWanTransformer.__module__, CausalWanTransformer.__name__],
         "scheduler": [FewStepScheduler.__module__, FewStepScheduler.__name__],
         "buckets": BUCKETS,

@@ -270,15 +270,17 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         config = self.scheduler.config
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         sigmas = self.scheduler.schedule(steps)
-        offset = 1 if config.first_frame == "encode" else 0
-        chunk = self.transformer.config.chunk_frames
-        self._num_timesteps = -((offset - self._num_latents(num_frames)) // chunk) * steps
+        given, chunk = config.first_frame == "encode", self.transformer.config.chunk_frames
+        first = 1 if given else self.transformer.config.first_chunk_frames or chunk
+        rest = max(0, self._num_latents(num_frames) - first)
+        self._num_timesteps = (-(-rest // chunk) + (not given)) * steps
         if callback is None:
             return None
 
         def tell(latent: int, step: int, latents: Tensor) -> Tensor:
             self._current_timestep = 1000 * sigmas[step]
-            total = (latent - offset) // chunk * steps + step
+            before = (latent - first) // chunk + (not given) if latent else 0
+            total = before * steps + step
             changed = callback(self, total, int(self._current_timestep), {"latents": latents})
             return changed.get("latents", latents) if changed else latents
 

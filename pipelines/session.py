@@ -216,8 +216,10 @@ class Session:
         self.frames.close()
 
     def _next_latents(self, start: int) -> tuple[int, int]:
-        alone = start == 0 and self._inputs.first_frame == "encode"
-        return start, start + (1 if alone else self._transformer.config.chunk_frames)
+        config = self._transformer.config
+        if start:
+            return start, start + config.chunk_frames
+        return 0, 1 if self._inputs.first_frame == "encode" else config.first_chunk_frames or config.chunk_frames
 
     def _drawn(self, tracks: Tracks, latent: int) -> Rows:
         """``tracks`` in the pixel frames of the chunk that starts at ``latent``."""

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ardrag.controls.build import build_control
+from ardrag.controls.control import Control
+from ardrag.controls.track_ids import TrackIds
 from ardrag.convert.keys import is_ours, to_original, to_ours
 from ardrag.convert.reading import Weights
 from ardrag.convert.recipes import LATENT, WIDTHS, Recipe
@@ -21,6 +24,8 @@ from ardrag.transformer import CausalWanTransformer
 PATCHES = "patch_embedding.weight"
 UNUSED = ("norm_added_q.weight",)
 """Ends of keys that diffusers' files have and nobody reads."""
+TRACK_HEAD, OUR_HEAD = "track_encoder.", "patch_embedding.head."
+"""Where Track-v0's head for its tracks lies, and ours (`ardrag.controls.track_ids`)."""
 HEAD_DIM = 128
 """Width of a head in every Wan model; shapes alone do not tell it."""
 CLIP_WIDTH = 1280
@@ -66,9 +71,11 @@ def _source_names(weights: Weights) -> dict[str, str]:
     """The checkpoint's name of each of our parameters."""
     names = {}
     for key in weights.shapes:
-        if key.endswith(UNUSED) or key.startswith("track_encoder."):
+        if key.endswith(UNUSED):
             continue
         ours = key if is_ours(key) else to_ours(key)
+        if key.startswith(TRACK_HEAD):
+            ours = OUR_HEAD + key.removeprefix(TRACK_HEAD)
         if ours is None:
             raise ValueError(f"source: {weights.path.name} holds {key}, which Wan2.1's transformer does not have")
         names[ours] = key
@@ -95,11 +102,14 @@ def empty_model(weights: Weights, recipe: Recipe, names: dict[str, str]) -> Caus
             f"source: {weights.path.name} is {dim} wide, not a multiple of {HEAD_DIM} as Wan's models are"
         )
     has_image = "condition_embedder.image_embedder.norm1.weight" in names
+    control = control_of(weights, recipe)
+    layout = {name: control.width(LATENT) if name == "motion" else width for name, width in recipe.layout.items()}
     config: dict[str, Any] = {
         "patch_size": tuple(patch),
         "num_attention_heads": dim // HEAD_DIM,
         "attention_head_dim": HEAD_DIM,
-        "in_channels": sum(recipe.layout.values()),
+        "in_channels": sum(layout.values()),
+        "control_module": control.module(),
         "out_channels": LATENT,
         "text_dim": shape("condition_embedder.text_embedder.linear_1.weight")[1],
         "freq_dim": shape("condition_embedder.time_embedder.linear_1.weight")[1],
@@ -108,11 +118,28 @@ def empty_model(weights: Weights, recipe: Recipe, names: dict[str, str]) -> Caus
         "cross_attn_norm": "blocks.0.norm2.weight" in names,
         "image_dim": shape("condition_embedder.image_embedder.norm1.weight")[0] if has_image else CLIP_WIDTH,
         "added_kv_proj_dim": dim,
-        "input_layout": recipe.layout,
+        "input_layout": layout,
         "image_context": "all",
     }
     with torch.device("meta"):
         return CausalWanTransformer(**config, **recipe.transformer)
+
+
+def control_of(weights: Weights, recipe: Recipe) -> Control:
+    """What the checkpoint's motion slot is shown; a head of its own says its sizes by its shapes.
+
+    Raises:
+        ValueError: if such a head is not whole, or makes another number of channels.
+    """
+    if recipe.control != TrackIds.name:
+        return build_control(recipe.control)
+    key = f"{TRACK_HEAD}temporal_conv.weight"
+    shape = weights.shapes.get(key, ())
+    if len(shape) != 5 or shape[0] != LATENT:
+        raise ValueError(
+            f"source: {weights.path.name}: {key} is {list(shape)}, should be [{LATENT}, ids, frames, 1, 1]"
+        )
+    return TrackIds(id_dim=shape[1], channels=LATENT, frames=shape[2], bias=f"{TRACK_HEAD}proj.bias" in weights.shapes)
 
 
 def check_parameters(
@@ -198,6 +225,6 @@ def _put(model: nn.Module, key: str, tensor: Tensor) -> None:
 def original_state(model: CausalWanTransformer) -> Iterator[tuple[str, Tensor]]:
     """The model's parameters under their original names."""
     for key, parameter in model.named_parameters():
-        name = to_original(key)
+        name = TRACK_HEAD + key.removeprefix(OUR_HEAD) if key.startswith(OUR_HEAD) else to_original(key)
         assert name is not None, key
         yield name, parameter.detach()

@@ -185,3 +185,29 @@ def test_a_converted_folder_goes_through_the_hub_in_shards(made, parts, picture,
                   for file in list_repo_files("alice/converted")))
     """)
     assert int(said.split()[-1]) > 1
+
+
+@pytest.mark.slow
+def test_a_causal_track_checkpoint_streams(parts, picture, tmp_path):
+    """Track-v0's layout: its first chunk is one latent, the others three; tracks go through its own head."""
+    generator = torch.Generator().manual_seed(1)
+    head = {"temporal_conv.weight": (16, 64, 4, 1, 1), "proj.weight": (16, 16, 1, 1, 1)}
+    state = wan_files.original_state(52, True)
+    state |= {f"track_encoder.{key}": torch.randn(shape, generator=generator) for key, shape in head.items()}
+    wan_files.save(state, tmp_path / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "config.json").write_text('{"_class_name": "CausalWanTrackTransformer"}')
+    command = [str(tmp_path), "--output_dir", str(tmp_path / "out"), "--components", str(parts)]
+    assert convert.main(command) == 0
+    pipe = ARDragPipeline.from_pretrained(tmp_path / "out")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.register_to_config(buckets=[[SIDE, SIDE]])
+    assert pipe.control.name == "track_ids" and pipe.control.module() == pipe.transformer.config.control_module
+    tracks = Tracks.from_points([[(0, 0.2, 0.5), (12, 0.8, 0.5)]], num_frames=13)
+    assert [len(part) for part in pipe.stream(picture, "a cat", tracks=tracks, seed=3)] == [1, 12]
+    steps, clips = [], []
+    for drawn in (tracks, None):
+        options = {"generator": torch.Generator().manual_seed(3), "num_frames": 13, "output_type": "np"}
+        told = {"callback_on_step_end": lambda pipe, step, *_: steps.append((step, pipe.num_timesteps)) or {}}
+        clips.append(pipe(picture, "a cat", tracks=drawn, **options, **told).frames)
+    assert steps[:8] == [(step, 8) for step in range(8)]
+    assert not np.array_equal(clips[0], clips[1]) and np.isfinite(clips[0]).all()

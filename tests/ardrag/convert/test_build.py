@@ -1,9 +1,14 @@
 """Converted models against the original computation, row by row of the table of sources."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
-from ardrag.convert.build import convert, original_state
+from ardrag.controls.control import Rows, Scene
+from ardrag.controls.track_ids import track_numbers
+from ardrag.convert.build import control_of, convert, original_state
 from ardrag.convert.reading import open_weights
 from ardrag.convert.recipes import (
     CAUSAL_TRACKS,
@@ -16,6 +21,7 @@ from ardrag.convert.recipes import (
     recognise,
     student_recipe,
 )
+from ardrag.tracks.tracks import Tracks
 from tests import wan_files
 
 
@@ -61,12 +67,69 @@ def test_students_and_track_models_are_the_same_computation(tmp_path):
     theirs, ours = both(state, model, image=False)
     assert (theirs - ours).abs().max() < 1e-5
 
+
+def track_state(bias):
+    """Track-v0's layout: 52 channels, the last 16 of a head that reads identities of tracks."""
     state = wan_files.original_state(52, image=True)
-    head = {"track_encoder.temporal_conv.weight": torch.randn(16, 64, 4, 1, 1)}
+    torch.manual_seed(4)
+    head = {"temporal_conv.weight": (16, 64, 4, 1, 1), "proj.weight": (16, 16, 1, 1, 1)}
+    head |= {"temporal_conv.bias": (16,), "proj.bias": (16,)} if bias else {}
+    return state, {f"track_encoder.{key}": 0.2 * torch.randn(shape) for key, shape in head.items()}
+
+
+def literal_identities(tracks, numbers, frames, height, width, dim=64):
+    """Their encoding as it is described, cell by cell: ``[1, dim, frames, height, width]``."""
+    xy, visible, force = tracks.to_array(frames=range(frames))
+    grid = torch.zeros(1, dim, frames, height, width)
+    for t in range(frames):
+        for p, number in enumerate(numbers.tolist()):
+            if not visible[t, p]:
+                continue
+            row, column = round(float(xy[t, p, 1]) * (height - 1)), round(float(xy[t, p, 0]) * (width - 1))
+            for k in range(dim // 2):
+                angle = number * math.exp(-math.log(10_000) * k / (dim // 2))
+                grid[0, k, t, row, column] += float(force[t, p]) * math.cos(angle)
+                grid[0, dim // 2 + k, t, row, column] += float(force[t, p]) * math.sin(angle)
+    return grid
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_track_models_are_the_same_computation(bias, tmp_path):
+    """From tracks to the answer: our control and model against their encoding, head and transformer."""
+    state, head = track_state(bias)
     weights = opened({**wan_files.diffusers_state(state), **head}, tmp_path)
     assert recognise(weights) is TRACKS and recognise(weights, causal=True) is CAUSAL_TRACKS
-    theirs, ours = both(state, convert(weights, CAUSAL_TRACKS), image=True)
-    assert (theirs - ours).abs().max() < 1e-5
+    model = convert(weights, CAUSAL_TRACKS)
+    assert model.config.input_order == ["latents", "mask", "image", "motion"]
+    tracks = Tracks.from_points([[(0, 0.1, 0.2), (8, 0.9, 0.6)], [(2, 0.5, 0.5), (8, 0.5, 0.9)]], num_frames=9)
+    control = replace(control_of(weights, TRACKS), max_id=50)  # large ones lose digits in float32
+    scene = Scene(torch.zeros(3, 32, 32), torch.zeros(1, 16, 1, 4, 4), seed=7)
+    vae = wan_files.small_vae()
+    motion = control.clip(vae, scene, Rows.of(tracks))
+    stream, parts = control.stream(vae, scene), []
+    for frames in (range(1), range(1, 5), range(5, 9)):
+        parts.append(stream.next(Rows.of(tracks, frames), lambda: scene.picture))
+    assert torch.equal(torch.cat(parts, dim=2), motion)  # windowed is whole
+    grid = literal_identities(tracks, track_numbers(7, 2, control.max_id), 9, 4, 4)
+    line = torch.nn.functional.pad(grid, (0, 0, 0, 0, 3, 0))
+    for layer, stride in (("temporal_conv", (4, 1, 1)), ("proj", 1)):
+        kernel, shift = head[f"track_encoder.{layer}.weight"], head.get(f"track_encoder.{layer}.bias")
+        line = torch.nn.functional.conv3d(line, kernel, shift, stride)
+    arguments = wan_files.inputs_for(36, wan_files.IMAGE)
+    given = arguments.pop("hidden_states")
+    with torch.no_grad():
+        theirs = wan_files.diffusers_model(state)(torch.cat([given, line], dim=1), **arguments).sample
+        ours = model(torch.cat([given, motion], dim=1), **arguments).sample
+    assert (theirs - ours).abs().max() < 1e-5 and theirs.abs().max() > 0.01
+    again = dict(original_state(model))
+    assert set(again) == {*state, *head} and all(torch.equal(again[key], {**state, **head}[key]) for key in again)
+
+
+def test_a_track_head_of_another_size(tmp_path):
+    state, head = track_state(False)
+    head["track_encoder.temporal_conv.weight"] = torch.zeros(8, 64, 4, 1, 1)
+    with pytest.raises(ValueError, match=r"track_encoder.temporal_conv.weight is \[8, 64, 4, 1, 1\], should be \[16"):
+        convert(opened({**state, **head}, tmp_path), TRACKS)
 
 
 @pytest.mark.parametrize("row", ["fun-inp", "t2v"])
