@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import tomllib
 from ardrag import home
 from ardrag.home import __version__
 from setup import PARTS, inside_ardrag
+from tests.hub_server import HubServer
 from tests.test_readme import blocks
 
 
@@ -70,6 +72,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        assert not [name for name in archive.getnames() if re.search(r"/tests/|photos/|\.pyc$", name)]
     wheel = next(folder.glob("*.whl"))
     venv.create(folder / "env", symlinks=True)
     scripts = folder / "env" / "bin"
@@ -87,8 +91,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def run(command: list[str | Path], folder: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def run(command: list[str | Path], folder: Path, **more: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | more
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -120,6 +124,16 @@ def test_readme_runs_where_the_package_is_installed(installed: Path, tmp_path: P
         "assert not any(importlib.util.find_spec(n) for n in ('pipelines', 'training', 'eval', 'app_assets', 'app'))"
     )
     run([installed / "python", "-c", code], tmp_path)
+
+
+@pytest.mark.slow
+def test_snippets_for_the_hub_run_where_the_package_is_installed(
+    installed: Path, hub: HubServer, tmp_path: Path
+) -> None:
+    hub.users["hf_you"] = "you"
+    with_package, without = blocks("python")[1:]
+    run([installed / "python", "-c", with_package + without], tmp_path, **hub.environment(tmp_path, "hf_you"))
+    assert {"pipeline.py", "README.md", "vae/config.json"} < hub.repository("you/ardrag-tiny").files.keys()
 
 
 @pytest.mark.slow

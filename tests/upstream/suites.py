@@ -1,8 +1,9 @@
 """diffusers' own test suites on our classes, and on Wan's as a control, with components that need no download.
 
 This file is no test by itself: `tests/upstream/run.py` puts it into a copy of diffusers' tests, whose mixins it fills.
-Two things are ours to choose. The pipeline runs in one chunk of three latents and makes its first frame, so that a
-clip is one denoising loop, as the suites think of it. And where a suite asks for pickles, it gets safetensors.
+Three things are ours to choose. The pipeline runs in one chunk of three latents and makes its first frame, so that a
+clip is one denoising loop, as the suites think of it. Where a suite asks for pickles, it gets safetensors.
+And the pipeline is entered among diffusers' own, where one test looks for its source.
 """
 
 import unittest
