@@ -2,11 +2,13 @@
 
     python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --num_clips 1500 --num_frames 17
     python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --data runs/curated
+    python -m training.precompute training/configs/small/latents.yaml --output_dir runs/small \
+        --world small:label_noise=6,late_start=8,passers_by=1,two_futures=1
 
-Sprite World is made as it is encoded; ``--data`` encodes what `training.curate` kept, in its sizes and lengths. Rows
-are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes several
-folders, of any size and length. With ``--categories occluded`` a folder holds the clips of the range that are hard in
-that way; given to training beside the others, they are drawn more often.
+A world's clips are made as they are encoded; ``--data`` encodes what `training.curate` kept, in its sizes and
+lengths. Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes
+several folders, of any size and length. With ``--categories occluded`` a folder holds the clips of the range that are
+hard in that way; given to training beside the others, they are drawn more often.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,19 +36,13 @@ from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
-from ardrag.worlds.photos import PhotoClip, make_photo_clip
-from ardrag.worlds.sprites import SpriteClip, make_clip
+from ardrag.worlds.open import open_world
+from ardrag.worlds.photos import PhotoClip
+from ardrag.worlds.sprites import SpriteClip
 from training.curate.record import decode_video
 from training.curate.store import read_manifest, read_rows
 from training.run.clips import FEATURES, pack_clip, unpack_tracks
 from training.run.config import parse_config
-
-
-WORLDS: dict[str, tuple[str, Callable[..., SpriteClip | PhotoClip]]] = {
-    "sprites": ("Sprite World", make_clip),
-    "photos": ("Photo World", make_photo_clip),
-}
-"""What a row calls its source, and what makes a clip, by ``world``."""
 
 
 @dataclass
@@ -55,7 +51,7 @@ class PrecomputeConfig:
 
     vae: str = field(metadata={"help": "Folder of the trained VAE."})
     output_dir: str = field(metadata={"help": "Folder of the dataset to write."})
-    world: str = field(default="sprites", metadata={"help": "sprites or photos (Photo World)."})
+    world: str = field(default="sprites", metadata={"help": "sprites, photos (Photo World), or small:OPTIONS."})
     split: str = field(default="train", metadata={"help": "Split of the world."})
     data: str = field(default="", metadata={"help": "Folder of curated clips; empty: the world."})
     start: int = field(default=0, metadata={"help": "First clip."})
@@ -82,8 +78,7 @@ class PrecomputeConfig:
         control = build_control(self.control)
         if not isinstance(control, PixelControl):
             raise ValueError(f"control: {self.control} is no video that a VAE encodes; use heat, coloured or carried")
-        if self.world not in WORLDS:
-            raise ValueError(f"world: {self.world!r} is unknown; use {' or '.join(WORLDS)}")
+        open_world(self.world)  # checks it
         if not 0 < self.touch_force <= 1:
             raise ValueError(f"touch_force: {self.touch_force} must be above 0 and at most 1, full force")
 
@@ -102,7 +97,7 @@ class RawClip(NamedTuple):
 def chosen_clips(config: PrecomputeConfig) -> Iterator[tuple[int, SpriteClip | PhotoClip]]:
     """The clips of the range that have one of the categories, with their numbers."""
     wanted, found = set(config.categories), False
-    make = WORLDS[config.world][1]
+    make = open_world(config.world).make
     for index in tqdm(range(config.start, config.start + config.num_clips), desc="encode", mininterval=10):
         clip = make(config.split, index, config.num_frames, config.height, config.width)
         if not wanted or wanted.intersection(clip.categories):
@@ -118,11 +113,10 @@ def chosen_clips(config: PrecomputeConfig) -> Iterator[tuple[int, SpriteClip | P
 
 def world_clips(config: PrecomputeConfig) -> Iterator[RawClip]:
     """Clips of the chosen world."""
+    title = open_world(config.world).title
     for index, clip in chosen_clips(config):
         tracks = clip_tracks(clip)
-        yield RawClip(
-            f"{config.split}-{index}", WORLDS[config.world][0], clip.caption, clip.frames, tracks, tracks.fps
-        )
+        yield RawClip(f"{config.split}-{index}", title, clip.caption, clip.frames, tracks, tracks.fps)
 
 
 def curated_clips(config: PrecomputeConfig) -> Iterator[RawClip]:

@@ -28,7 +28,7 @@ from ardrag.worlds.photo_items import (
 )
 from ardrag.worlds.photo_library import PhotoLibrary, default_library
 from ardrag.worlds.sprite_drawing import Float
-from ardrag.worlds.sprites import SPLITS, sample_path
+from ardrag.worlds.sprites import SPLITS, check_request, sample_path
 
 
 STREAM = 16
@@ -231,16 +231,6 @@ def categories_of(
         "two paths": movers > 1,
     }
     return tuple(name for name, holds in flags.items() if holds)
-
-
-def check_request(split: str, index: int, num_frames: int) -> None:
-    """Errors of `make_photo_clip`."""
-    if split not in SPLITS:
-        raise ValueError(f"split: {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    if index < 0:
-        raise ValueError(f"index: {index} is negative; clips are numbered from 0")
-    if num_frames < 5 or num_frames % 4 != 1:
-        raise ValueError(f"num_frames: {num_frames} is not of the form 4k + 1 with k >= 1; try 17 or 33")
 
 
 def make_photo_clip(

@@ -44,7 +44,8 @@ class Sprite:
     """One sprite: what it looks like and where it is.
 
     ``rgba`` is ``[size, size, 4]`` float32 in 0..1 with premultiplied colour; ``xy`` is its centre ``[T, 2]`` in
-    pixels, where pixel ``i`` spans ``i .. i + 1``; ``grab`` is the tracked point relative to the centre.
+    pixels, where pixel ``i`` spans ``i .. i + 1``; ``grab`` is the tracked point relative to the centre; ``moves``
+    says that a track moves it.
     """
 
     shape: str
@@ -184,14 +185,25 @@ def _caption(sprites: tuple[Sprite, ...], movers: tuple[int, ...], background: s
     return f"{moving}{beside} on a {background} background"
 
 
-def _sample_sprite(
-    rng: np.random.Generator, split: str, placed: list[Sprite], moves: bool, num_frames: int, height: int, width: int
+def sample_sprite(
+    rng: np.random.Generator,
+    split: str,
+    placed: list[Sprite],
+    moves: bool,
+    num_frames: int,
+    height: int,
+    width: int,
+    scale: float = 1.0,
 ) -> Sprite:
+    """Sample a sprite away from those ``placed``; it stands still, or ``moves`` along a smooth path.
+
+    Sizes and lengths of paths are those of 128x128, times ``scale``.
+    """
     shapes = tuple(OUTLINES) if split == "test" else TRAINING_SHAPES
     shape = str(rng.choice(HELD_OUT_SHAPES)) if split == "test" and rng.random() < 0.3 else str(rng.choice(shapes))
     free = [colour for colour in COLOURS if colour not in {sprite.colour for sprite in placed}]
     colour = str(rng.choice(free))
-    size = int(rng.integers(SPRITE_SIZES[0], SPRITE_SIZES[1] + 1))
+    size = int(rng.integers(round(scale * SPRITE_SIZES[0]), round(scale * SPRITE_SIZES[1]) + 1))
     has_face = bool(rng.random() < 0.5) and shape not in ("ring", "crescent")
     rgba = draw_sprite(shape, colour, size, has_face)
     extent = np.array([width, height], np.float32)
@@ -203,7 +215,9 @@ def _sample_sprite(
     seconds = (num_frames - 1) / 32
     path = np.repeat(start[None], num_frames, axis=0)
     if moves:
-        path = sample_path(rng, start, rng.uniform(40, 110) * seconds, num_frames, 0 * extent + inset, extent - inset)
+        path = sample_path(
+            rng, start, scale * rng.uniform(40, 110) * seconds, num_frames, 0 * extent + inset, extent - inset
+        )
     reach = 0.15 * size
     grab = (float(rng.uniform(-reach, reach)), float(rng.uniform(-reach, reach)))
     if shape in ("ring", "crescent"):
@@ -250,8 +264,8 @@ def _untouched(sprites: tuple[Sprite, ...], height: int, width: int) -> npt.NDAr
     return ~touched
 
 
-def make_clip(split: str, index: int, num_frames: int = 33, height: int = 128, width: int = 128) -> SpriteClip:
-    """Make clip number ``index`` of ``split``; the same arguments always give the same clip.
+def check_request(split: str, index: int, num_frames: int) -> None:
+    """Check what every world is asked for.
 
     Raises:
         ValueError: if the split is unknown, the index negative, or ``num_frames`` is not ``4k + 1``.
@@ -262,6 +276,15 @@ def make_clip(split: str, index: int, num_frames: int = 33, height: int = 128, w
         raise ValueError(f"index: {index} is negative; clips are numbered from 0")
     if num_frames < 5 or num_frames % 4 != 1:
         raise ValueError(f"num_frames: {num_frames} is not of the form 4k + 1 with k >= 1; try 17 or 33")
+
+
+def make_clip(split: str, index: int, num_frames: int = 33, height: int = 128, width: int = 128) -> SpriteClip:
+    """Make clip number ``index`` of ``split``; the same arguments always give the same clip.
+
+    Raises:
+        ValueError: see `check_request`.
+    """
+    check_request(split, index, num_frames)
     rng = np.random.default_rng([SPLITS.index(split), index])
     kind = str(rng.choice(BACKGROUNDS))
     background = draw_background(kind, rng, height, width)
@@ -269,8 +292,13 @@ def make_clip(split: str, index: int, num_frames: int = 33, height: int = 128, w
     moving = min(count, 1 + int(rng.random() < 0.35))
     placed: list[Sprite] = []
     for number in range(count):
-        placed.append(_sample_sprite(rng, split, placed, number < moving, num_frames, height, width))
-    sprites = tuple(placed[i] for i in rng.permutation(count))
+        placed.append(sample_sprite(rng, split, placed, number < moving, num_frames, height, width))
+    return assemble(tuple(placed[i] for i in rng.permutation(count)), kind, background, num_frames)
+
+
+def assemble(sprites: tuple[Sprite, ...], kind: str, background: Float, num_frames: int) -> SpriteClip:
+    """The clip of ``sprites`` (back to front) on a ``background`` ``[H, W, 3]`` in 0..1 of the named kind."""
+    height, width = background.shape[:2]
     movers = tuple(i for i, sprite in enumerate(sprites) if sprite.moves)
     xy = np.stack([sprites[i].xy + np.array(sprites[i].grab, np.float32) for i in movers], axis=1)
     visible = np.stack([_visibility(sprites, i, height, width) for i in movers], axis=1)

@@ -8,6 +8,7 @@ from ardrag.controls.heat import heatmap
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.photos import make_photo_clip
+from ardrag.worlds.small import SmallWorld
 from ardrag.worlds.sprites import make_clip
 from training import precompute
 from training.precompute import PrecomputeConfig, RawClip, batches, touched
@@ -121,5 +122,19 @@ def test_photo_world_is_encoded_with_its_forces(folder, picture_folder, monkeypa
 
 
 def test_an_unknown_world_is_refused():
-    with pytest.raises(ValueError, match="world: 'moon' is unknown; use sprites or photos"):
+    with pytest.raises(ValueError, match="world: 'moon' is unknown; use sprites, photos or small"):
         PrecomputeConfig("vae", "out", world="moon")
+
+
+def test_the_small_world_is_encoded_with_its_labels(folder):
+    config = configure(folder, world="small:label_noise=6,late_start=4,passers_by=1", height=64, width=64)
+    precompute.main(config)
+    rows = load_latents([config.output_dir])
+    world = SmallWorld(label_noise=6, late_start=4, passers_by=1)
+    for index, row in enumerate(rows):
+        clip, found = world.make("train", index, 5), unpack_tracks(row)
+        assert np.array_equal(row["reference"], clip.frames[0])
+        assert row["source"] == "the small world with label_noise=6,late_start=4,passers_by=1"
+        shown = clip.labelled & (clip.labels >= 0).all(-1) & (clip.labels < 64).all(-1)
+        assert np.abs(found.xy * 64 - clip.labels)[shown].max() < 0.01
+        assert np.array_equal(found.visible & shown, shown)
