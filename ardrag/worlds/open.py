@@ -43,7 +43,7 @@ def open_world(text: str) -> World:
 
 def read_options(text: str) -> dict[str, Any]:
     """The options ``name=number`` of the small world, separated by commas."""
-    known = {field.name: field.default for field in fields(SmallWorld)}
+    known: dict[str, Any] = {field.name: field.default for field in fields(SmallWorld)}
     found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
