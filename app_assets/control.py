@@ -21,6 +21,8 @@ MAX_PENDING = 4096
 
 TimedPlace = tuple[float, float, float, float]
 """(milliseconds, x, y, force), x and y in 0..1 of the canvas."""
+Key = tuple[Hashable, float | None]
+"""A column: its name, and its brush, relative to sqrt(height * width); None as the checkpoint has it."""
 
 
 @dataclass(slots=True)
@@ -50,21 +52,21 @@ class Control:
     """The plan and the pointers, sampled latent by latent.
 
     Columns are only ever added, as a session wants it. A column follows the plan until a pointer takes hold of it;
-    from then on it is where the pointer is, and stays where the pointer leaves it.
+    from then on it is where the pointer is, and stays where the pointer leaves it. A column keeps its brush: a planned
+    track that gets another one goes on in a column of its own, which takes up what is there then.
     """
 
     def __init__(self, plan: Tracks) -> None:
         self._plan = plan
-        self._keys: list[Hashable] = []
-        self._brushes: dict[Hashable, float | None] = {}
-        self._live: dict[Hashable, LiveTrack] = {}
+        self._keys: list[Key] = []
+        self._live: dict[Key, LiveTrack] = {}
         self._last: TrackArrays | None = None
         self._add_columns()
 
     @property
     def brushes(self) -> list[float | None]:
-        """How wide each column is, relative to sqrt(height * width); None as the checkpoint has it."""
-        return [self._brushes[key] for key in self._keys]
+        """How wide each column is (see `Key`)."""
+        return [brush for _, brush in self._keys]
 
     @property
     def pressed(self) -> bool:
@@ -88,8 +90,10 @@ class Control:
             raise ValueError(f"tracks: more than {MAX_TRACKS} in one take, with those removed; start a new one")
         self._add_columns()
 
-    def move(self, pointer: int, way: Sequence[TimedPlace]) -> None:
+    def move(self, pointer: int, way: Sequence[TimedPlace], brush: float | None = None) -> None:
         """Pointer ``pointer`` is down and went along ``way``; its first place says what it takes hold of.
+
+        A track that begins there gets ``brush``; one that is taken hold of keeps its own.
 
         Raises:
             ValueError: if there are too many tracks.
@@ -101,7 +105,7 @@ class Control:
         time, _, _, force = way[0]
         key = self._near(way[0])
         if key is None:
-            key, origin = self._new_key(), way[0]
+            key, origin = self._new_key(brush), way[0]
         elif key in self._live:
             origin = (time, *self._live[key].last[1:])
         else:  # a planned track, seen in the last sample
@@ -144,18 +148,18 @@ class Control:
         twin._live = {key: LiveTrack(track.last) for key, track in self._live.items()}
         return twin
 
-    def _plan_keys(self) -> list[Hashable]:
-        """A name for each column of the plan: its track's, so that it keeps its column in another plan."""
+    def _plan_keys(self) -> list[Key]:
+        """A key for each column of the plan: its track's name, so that it keeps its column in another plan."""
         spots = [(track.id, i) for track in self._plan.tracks for i in range(max(1, len(track.offsets)))]
-        rest = len(self._plan.brushes()) - len(spots)
-        return [*spots, *(("camera", i) for i in range(rest))]
+        brushes = self._plan.brushes()
+        names = [*spots, *(("camera", i) for i in range(len(brushes) - len(spots)))]
+        return list(zip(names, brushes, strict=True))
 
     def _add_columns(self) -> None:
-        planned = dict(zip(self._plan_keys(), self._plan.brushes(), strict=True))
-        self._brushes = {**self._brushes, **planned}  # new ones: copies of this control share the old
-        self._keys = [*self._keys, *(key for key in planned if key not in self._keys)]
+        # A new list: copies of this control share the old.
+        self._keys = [*self._keys, *(key for key in self._plan_keys() if key not in self._keys)]
 
-    def _near(self, place: TimedPlace) -> Hashable | None:
+    def _near(self, place: TimedPlace) -> Key | None:
         """The column nearest to ``place`` within reach that no pointer holds."""
         best, nearest = None, GRAB_RADIUS
         for column, key in enumerate(self._keys):
@@ -173,9 +177,9 @@ class Control:
                 best, nearest = key, distance
         return best
 
-    def _new_key(self) -> Hashable:
+    def _new_key(self, brush: float | None) -> Key:
         if len(self._live) >= MAX_LIVE_TRACKS or len(self._keys) >= MAX_TRACKS:
             raise ValueError(f"drag: {len(self._live)} tracks are held already; take hold of one of them, or rewind")
-        key = ("live", len(self._keys))
-        self._keys, self._brushes = [*self._keys, key], {**self._brushes, key: None}
+        key = (("live", len(self._keys)), brush)
+        self._keys = [*self._keys, key]
         return key

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app_assets.control import TimedPlace
+from ardrag.tracks.schema import SMALLEST
 from ardrag.tracks.tracks import Tracks
 
 
@@ -47,12 +48,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Drag:
-    """Pointers that are down, with their way since the last message, and those that were let go."""
+    """Pointers that are down, with their way since the last message and their brush, and those that were let go."""
 
     take: int
     seq: int
     seen: int
     ways: dict[int, list[TimedPlace]]
+    brushes: dict[int, float | None]
     released: tuple[int, ...]
 
 
@@ -165,16 +167,29 @@ def _drag(entry: dict[str, Any]) -> Drag:
     if not isinstance(pointers, list) or len(pointers) > MAX_POINTERS:
         raise ValueError(f"pointers: must be a list of at most {MAX_POINTERS}")
     ways: dict[int, list[TimedPlace]] = {}
+    brushes: dict[int, float | None] = {}
     for i, pointer in enumerate(pointers):
         if not isinstance(pointer, dict):
             raise ValueError(f"pointers[{i}]: must be an object with id and way")
-        ways[_whole(pointer, "id", -(1 << 31), 1 << 31)] = _way(pointer.get("way"), f"pointers[{i}].way")
+        name = _whole(pointer, "id", -(1 << 31), 1 << 31)
+        ways[name] = _way(pointer.get("way"), f"pointers[{i}].way")
+        brushes[name] = _brush(pointer.get("sigma"), f"pointers[{i}].sigma")
     released = entry.get("released", [])
     whole = isinstance(released, list) and all(isinstance(name, int) for name in released)
     if not whole or len(released) > MAX_POINTERS:
         raise ValueError(f"released: must be a list of at most {MAX_POINTERS} pointer ids")
     place = {"seq": _whole(entry, "seq", 0, 1 << 53), "seen": _whole(entry, "seen", -1, 1 << 30)}
-    return Drag(_take(entry), **place, ways=ways, released=tuple(released))
+    return Drag(_take(entry), **place, ways=ways, brushes=brushes, released=tuple(released))
+
+
+def _brush(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST <= value <= 1:
+        raise ValueError(
+            f"{where}: {str(value)[:40]} must be a number from {SMALLEST:g} to 1, as wide as the picture; leave it out"
+        )
+    return float(value)
 
 
 def _way(value: Any, where: str) -> list[TimedPlace]:

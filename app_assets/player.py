@@ -221,7 +221,7 @@ class Player:
         if message.ways:
             take.dragged(message.seen)
         for pointer, way in message.ways.items():
-            take.control.move(pointer, way)
+            take.control.move(pointer, way, message.brushes[pointer])
         for pointer in message.released:
             take.control.release(pointer)
 

@@ -108,6 +108,8 @@ class Space:
             "fps": self.pipe.config.fps,
             "steps": scheduler.num_inference_steps,
             "live": scheduler.mode == "causal",
+            "control": self.pipe.control.name,
+            "brush": self.pipe.control.brush,
             "maxFrames": self.limits.max_frames,
             "temporalFactor": self.pipe.vae.config.scale_factor_temporal,
             "maxUpload": MAX_UPLOAD,

@@ -31,6 +31,11 @@ class Boxes(PixelControl):
         if not 0 < self.radius <= 1:
             raise ValueError(f"control.radius: {self.radius} must be above 0 and at most 1, the picture; use 0.11")
 
+    @property
+    def brush(self) -> float:
+        """See `Control`."""
+        return self.radius
+
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; nothing is remembered."""
         height, width = size_of(look)

@@ -36,6 +36,11 @@ class Carried(PixelControl):
         if not 0 < self.radius <= 1:
             raise ValueError(f"control.radius: {self.radius} must be above 0 and at most 1, the picture; use 0.11")
 
+    @property
+    def brush(self) -> float:
+        """See `Control`."""
+        return self.radius
+
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; what each track holds is remembered."""
         frame = look()

@@ -164,6 +164,14 @@ class Control(ABC):
     about: ClassVar[str]
     """A sentence for model cards."""
 
+    @property
+    def brush(self) -> float | None:
+        """How wide a piece a track holds that has no brush, relative to sqrt(H W); None: it is no piece that is shown.
+
+        Heat has a width too, which says how sure the place is, and of which models know one only.
+        """
+        return None
+
     def width(self, latent_channels: int) -> int:
         """Channels of the motion slot for a VAE with ``latent_channels``."""
         return latent_channels

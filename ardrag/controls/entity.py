@@ -32,6 +32,11 @@ class Entity(LatentControl):
         if not 0 < self.radius <= 1:
             raise ValueError(f"control.radius: {self.radius} must be above 0 and at most 1, the picture; use 0.08")
 
+    @property
+    def brush(self) -> float:
+        """See `Control`."""
+        return self.radius
+
     def mark(self, rows: Rows, scene: Scene, memory: Any = None) -> tuple[Tensor, Any]:
         """See `LatentControl`."""
         reference = scene.reference[0, :, 0].float()

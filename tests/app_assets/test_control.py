@@ -109,6 +109,30 @@ def test_spread_of_the_plan_is_kept():
     assert control.brushes == [0.1, None]
 
 
+def test_what_is_grabbed_has_the_brush_of_the_press_and_keeps_it():
+    control = Control(Tracks.empty(9))
+    control.move(1, way((0.2, 0.2)), 0.3)
+    control.sample(range(1))
+    control.release(1)
+    control.move(2, way((0.2, 0.2), (0.6, 0.6)), 0.05)
+    control.move(3, way((0.9, 0.1)))
+    assert control.brushes == [0.3, None]
+
+
+def test_a_planned_track_with_another_brush_goes_on_in_a_column_of_its_own():
+    """A session has one brush a track: what was made before must be made again to the same pixels."""
+
+    def plan(sigma):
+        return drawn({"id": "a", "sigma": sigma, "points": [{"f": 0, "x": 0.2, "y": 0.2}]})
+
+    control = Control(plan(0.1))
+    control.sample(range(1))
+    kept = control.snapshot()
+    control.replan(plan(0.3))
+    assert control.brushes == [0.1, 0.3] and control.sample(range(1, 5)).visible.tolist() == [[False, True]] * 4
+    assert kept.brushes == [0.1] and kept.sample(range(1, 5)).visible.all()
+
+
 def test_groups_and_camera_are_columns_too():
     document = {
         "schema": "ardrag.tracks/v1",
@@ -158,4 +182,4 @@ def test_columns_and_waiting_places_are_bounded():
     control.move(1, way((0.1, 0.9)))
     for _ in range(6):
         control.move(1, way(*[(0.1, 0.9)] * 1000))
-    assert len(control._live[("live", columns)].pending) == MAX_PENDING
+    assert len(control._live[(("live", columns), None)].pending) == MAX_PENDING

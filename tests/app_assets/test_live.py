@@ -317,4 +317,5 @@ def test_page_and_its_settings(run_space):
     quiet = httpx.get(f"{run_space(sockets=False).url}/settings.json").json()
     assert quiet["transport"] == "events"
     assert settings["maxFrames"] == 65 and settings["transport"] == "socket" and len(settings["examples"]) >= 3
+    assert (settings["control"], settings["brush"]) == ("heat", None)
     assert httpx.get(f"{running.url}/web/../app.py").status_code == 404

@@ -30,7 +30,9 @@ def test_start_with_and_without_tracks():
 
 
 def test_drag_and_the_short_ones():
-    assert read_message(text(**DRAG)) == Drag(1, 0, -1, {5: [(1.5, 0.0, 1.0, 0.5)]}, (5,))
+    assert read_message(text(**DRAG)) == Drag(1, 0, -1, {5: [(1.5, 0.0, 1.0, 0.5)]}, {5: None}, (5,))
+    wide = {**DRAG["pointers"][0], "sigma": 0.2}
+    assert read_message(text(**{**DRAG, "pointers": [wide]})).brushes == {5: 0.2}
     assert read_message(text(type="seen", take=1, frame=3)) == Seen(1, 3, 0.0)
     assert read_message(text(type="branch", take=1, latent=2)) == Rewind(1, 2, True)
     for name, rest in (("run", {"on": True}), ("export", {"draw": False}), ("cancel", {})):
@@ -66,6 +68,10 @@ def test_drag_and_the_short_ones():
         (text(**{**DRAG, "pointers": [{"id": 1, "way": [[0, 0, 0]]}]}), r"way\[0\]: must be four finite numbers"),
         (text(**{**DRAG, "pointers": [{"id": 1, "way": [[0, 0, 0, True]]}]}), "four finite numbers"),
         (text(**{**DRAG, "pointers": [{"id": 1, "way": [[0, 1.2, 0, 1]]}]}), "within 0..1"),
+        *(
+            (text(**{**DRAG, "pointers": [{**DRAG["pointers"][0], "sigma": sigma}]}), r"pointers\[0\].sigma: .* to 1")
+            for sigma in (0, 1.1, -0.2, True, "wide")
+        ),
         (text(**{**DRAG, "released": "5"}), "released: must be a list"),
     ],
 )

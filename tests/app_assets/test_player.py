@@ -242,3 +242,15 @@ def test_closing_leaves_no_file_and_no_thread(player):
 def test_mp4_in_memory():
     frames = [np.full((32, 32, 3), 40 * i, np.uint8) for i in range(5)]
     assert iio.imread(mp4_bytes(frames, 16, None), extension=".mp4").shape == (5, 32, 32, 3)
+
+
+def test_brush_of_a_press_is_saved_with_its_track(player):
+    """As `sigma`, next to a track that has none; what is no brush takes nothing with it."""
+    say(player, **{**START, "paced": True})
+    wide = [{"id": 1, "way": [[0, 0.3, 0.3, 1]], "sigma": 0.2}, {"id": 2, "way": [[0, 0.8, 0.8, 1]]}]
+    say(player, type="drag", take=1, seq=0, seen=-1, pointers=wide, released=[1, 2])
+    with pytest.raises(ValueError, match=r"pointers\[0\].sigma: 0 must be a number from 0.001 to 1"):
+        say(player, type="drag", take=1, seq=1, seen=0, pointers=[{**wide[0], "sigma": 0}], released=[])
+    finish(player)
+    (files,) = say(player, type="export", take=1, draw=False)
+    assert [track.sigma for track in Tracks.from_json(json.loads(files.parts[1])).tracks] == [0.2, None]

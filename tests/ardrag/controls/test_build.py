@@ -27,3 +27,9 @@ def test_what_is_unknown_is_named() -> None:
         build_control({"radius": 0.2})
     with pytest.raises(ValueError, match="control: heat has no setting radius; leave it out"):
         build_control({"name": "heat", "radius": 0.2})
+
+
+def test_a_brush_is_of_controls_that_show_a_piece() -> None:
+    brushes = {name: build_control(name).brush for name in CONTROLS}
+    assert {name: brush for name, brush in brushes.items() if brush} == {"carried": 0.11, "entity": 0.08, "boxes": 0.11}
+    assert Carried(0.2).brush == 0.2
