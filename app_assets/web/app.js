@@ -1,5 +1,6 @@
 /* The page: what is chosen and drawn, and how the parts hear of each other. */
 
+import { BrushBar } from "./brush_bar.js";
 import { Canvas } from "./canvas.js";
 import { Panel } from "./panel.js";
 import { Painter, paintBars } from "./paint.js";
@@ -32,6 +33,7 @@ class Page {
     this.painter = new Painter($("pad"));
     this.canvas = new Canvas(this, $("pad"));
     this.panel = new Panel(this);
+    this.brush = new BrushBar(this);
     this.results = new Results(this);
   }
 
@@ -200,6 +202,7 @@ class Page {
     $("go").disabled = studio.busy;
     $("stop").disabled = !studio.busy;
     this.panel.refresh();
+    this.brush.refresh();
     this.results.refresh();
     this.showFrame();
   }

@@ -1,12 +1,17 @@
 /* The one canvas: pointers and keys on it, and what is painted over the picture. */
 
+import { HALF, cutPiece, notchesOf, spread } from "./brush.js";
+import { Fingers } from "./fingers.js";
 import { fit } from "./paint.js";
-import { addPath, addPin, freeColour, hit, movePoint, removePoint, removeTrack } from "./tracks.js";
+import { addPath, addPin, freeColour, hit, movePoint, placeAt, removePoint, removeTrack } from "./tracks.js";
 
 const REACH = 0.05;
 const KEY_POINTER = -1;
 const SEND_MS = 16;
 const KEY_STEP_MS = 60;
+const PLAIN_SCALE = 4;
+const ARRIVED = 0.02;
+const LINGER_MS = 1500;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const clamp = (value) => Math.min(1, Math.max(0, value));
@@ -17,6 +22,18 @@ export function forceOf(event) {
   return measured ? Math.min(event.pressure, 1) : 1;
 }
 
+/* A small video that is shown large says so: it is the model that is small, not the connection that is slow. */
+export function scaleText(picture, width) {
+  const times = picture ? width / picture.width : 1;
+  if (times <= PLAIN_SCALE) return "";
+  return `${Math.max(picture.width, picture.height)}-pixel model, shown ${times.toFixed(1)} times as large`;
+}
+
+function sayScale(element, picture, width) {
+  element.textContent = scaleText(picture, width);
+  element.hidden = !element.textContent;
+}
+
 export class Canvas {
   constructor(page, element) {
     Object.assign(this, { page, element });
@@ -25,6 +42,13 @@ export class Canvas {
     this.released = [];
     this.grabbed = null; // point that is being moved
     this.cursor = null; // the keys' pointer
+    this.hover = null; // where a mouse is that presses nothing
+    this.pieces = new Map(); // pointer id -> what it takes along, until the video shows it
+    this.fingers = new Fingers({
+      press: (id, row) => this.down(id, row),
+      sigma: () => page.brush.sigma,
+      resize: (sigma) => page.brush.set(sigma),
+    });
     this.keyTime = 0;
     this.lastSent = 0;
     this.listen();
@@ -34,6 +58,7 @@ export class Canvas {
   fit() {
     fit(this.element);
     fit(document.getElementById("bars"));
+    sayScale(document.getElementById("scale"), this.page.picture, this.element.clientWidth);
     this.page.painter && this.page.showFrame();
   }
 
@@ -52,16 +77,24 @@ export class Canvas {
       element.focus({ preventScroll: true });
       element.setPointerCapture(event.pointerId);
       this.cursor = null;
-      this.down(event.pointerId, this.row(event));
+      const touch = event.pointerType === "touch" && this.page.brush.offered;
+      (touch ? this.fingers : this).down(event.pointerId, this.row(event));
     });
     element.addEventListener("pointermove", (event) => {
-      if (!this.strokes.has(event.pointerId)) return;
+      this.point(event);
+      if (this.fingers.move(event.pointerId, this.row(event)) || !this.strokes.has(event.pointerId)) return;
       const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
       this.move(event.pointerId, (all.length ? all : [event]).map((one) => this.row(one)));
     });
-    element.addEventListener("pointerup", (event) => this.up(event.pointerId, this.row(event)));
-    element.addEventListener("pointercancel", (event) => this.up(event.pointerId));
+    for (const name of ["pointerup", "pointercancel"]) {
+      element.addEventListener(name, (event) => {
+        this.fingers.up(event.pointerId);
+        this.up(event.pointerId, name === "pointerup" ? this.row(event) : null);
+      });
+    }
     element.addEventListener("pointerenter", () => this.prepare());
+    element.addEventListener("pointerleave", (event) => this.point(event, true));
+    element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     element.addEventListener("focus", () => this.page.showFrame());
     element.addEventListener("blur", () => this.letGo());
     element.addEventListener("keydown", (event) => this.key(event));
@@ -75,8 +108,26 @@ export class Canvas {
     if (order) studio.begin(order, true);
   }
 
+  /* Where the brush's ring is to be painted. */
+  point(event, gone = false) {
+    if (event.pointerType === "touch" || !this.page.brush.offered) return;
+    const [, x, y] = this.row(event);
+    this.hover = gone ? null : [x, y];
+    if (!this.strokes.size) this.page.showFrame();
+  }
+
+  /* The page scrolls until the canvas was pressed or chosen: who scrolls past it is not held up. */
+  wheel(event) {
+    if (!this.page.brush.offered || !this.page.picture || document.activeElement !== this.element) return;
+    event.preventDefault();
+    this.page.brush.step(notchesOf(event));
+  }
+
   down(id, row) {
     const { page } = this;
+    if (page.settings.control === "carried" && ["live", "path"].includes(page.tool)) {
+      this.pieces.set(id, { ...cutPiece(page.shown(), [row[1], row[2]], page.brush.next, this.element), row });
+    }
     const [, x, y] = row;
     if (page.tool === "live") {
       const order = page.order(true);
@@ -86,7 +137,7 @@ export class Canvas {
       this.unsent.set(id, [row]);
       this.send(true);
     } else if (page.tool === "path") this.strokes.set(id, [row]);
-    else if (page.tool === "pin") page.draw(addPin(page.file, x, y));
+    else if (page.tool === "pin") page.draw(addPin(page.file, x, y, page.brush.said));
     else {
       page.selected = hit(page.file, x, y, REACH);
       if (page.selected) {
@@ -119,6 +170,7 @@ export class Canvas {
     const { page } = this;
     if (row) this.move(id, [[row[0], row[1], row[2], stroke[stroke.length - 1][3]]]);
     this.strokes.delete(id);
+    this.drop(id, stroke[stroke.length - 1]);
     if (this.grabbed) {
       const moved = page.file;
       page.history.value = this.grabbed; // one step of undo for the whole move
@@ -128,12 +180,22 @@ export class Canvas {
       this.released.push(id);
       this.send(true);
     } else if (page.tool === "path") {
-      page.draw(addPath(page.file, stroke, document.getElementById("stretch").checked));
+      page.draw(addPath(page.file, stroke, document.getElementById("stretch").checked, page.brush.said));
     }
     page.refresh();
   }
 
+  /* A piece that was let go of stays where it is until the video shows it there, or does not for long. */
+  drop(id, row) {
+    const piece = this.pieces.get(id);
+    if (!piece) return;
+    piece.row = row;
+    setTimeout(() => this.pieces.get(id) === piece && this.pieces.delete(id) && this.page.showFrame(), LINGER_MS);
+    if (this.page.tool !== "live") this.pieces.delete(id);
+  }
+
   letGo() {
+    this.fingers.letGo();
     for (const id of [...this.strokes.keys()]) this.up(id);
     this.page.painter && this.page.showFrame();
   }
@@ -143,7 +205,7 @@ export class Canvas {
     const time = performance.now();
     if (!now && time - this.lastSent < SEND_MS) return;
     this.lastSent = time;
-    const pointers = [...this.unsent].filter(([, way]) => way.length).map(([id, way]) => ({ id, way }));
+    const pointers = [...this.unsent].filter(([, way]) => way.length).map(([id, way]) => ({ id, way, ...this.page.brush.said }));
     if (pointers.length || this.released.length) this.page.studio.drag(pointers, this.released);
     this.unsent.clear();
     this.released = [];
@@ -157,6 +219,7 @@ export class Canvas {
       page.step(event.shiftKey || event.key.toLowerCase() === "y" ? "redo" : "undo");
     } else if (event.key in ARROWS) this.arrow(ARROWS[event.key], event.shiftKey ? 0.08 : 0.02);
     else if (event.key === "Enter") this.enter();
+    else if ("+=-".includes(event.key)) page.brush.step(event.key === "-" ? -1 : 1);
     else if (event.key === " ") page.studio.toggle();
     else if (event.key === "Escape") this.letGo();
     else if (event.key === "Delete" || event.key === "Backspace") this.remove();
@@ -210,8 +273,32 @@ export class Canvas {
     const places = studio.film?.places[Math.max(0, page.frame)] || [];
     const planned = page.file.tracks.length;
     places.slice(planned).forEach(([x, y, seen]) => seen && painter.held([x, y]));
+    this.paintPieces(places);
     for (const [id, rows] of this.strokes) this.paintStroke(id, rows, places);
+    if (page.brush.offered) this.paintRing();
     if (this.cursor && document.activeElement === this.element) painter.cross(this.cursor);
+  }
+
+  /* What is taken along, under the pointer, where the video does not show it yet. */
+  paintPieces(places) {
+    const seen = places.filter((place) => place[2]);
+    for (const [id, piece] of this.pieces) {
+      const rows = this.strokes.get(id);
+      const [, x, y, force] = rows ? rows[rows.length - 1] : piece.row;
+      const arrived = nearest(seen, [x, y])?.distance < ARRIVED && this.page.tool === "live";
+      if (!arrived) this.page.painter.piece(piece, [x, y], force);
+      else if (!rows) this.pieces.delete(id);
+    }
+  }
+
+  /* How much is taken along: round the pointer, or where the track is whose points are edited. */
+  paintRing() {
+    const { page, element } = this;
+    const { track, sigma } = page.brush;
+    const keys = document.activeElement === element ? this.cursor : null;
+    const next = page.tool === "edit" ? null : this.hover || keys;
+    const place = track ? placeAt(track, Math.max(track.points[0].f, page.frame)) : next;
+    if (place) page.painter.ring(place, HALF * spread(sigma, element));
   }
 
   paintStroke(id, rows, places) {

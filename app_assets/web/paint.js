@@ -125,6 +125,26 @@ export class Painter {
     this.label([Math.min(0.86, Math.max(0.14, pointer[0])), pointer[1] + (high ? 0.07 : -0.06)], `from frame ${frame}`, 3);
   }
 
+  /* What is taken along from `place` on: all within the ring by more than a half. `radius` is in pixels. */
+  ring(place, radius) {
+    const { pen, unit } = this;
+    const [x, y] = this.at(place);
+    for (const [stroke, width] of [[SHADOW, 0.6], ["#fff", 0.25]]) {
+      pen.beginPath();
+      pen.arc(x, y, radius, 0, 2 * Math.PI);
+      Object.assign(pen, { strokeStyle: stroke, lineWidth: width * unit });
+      pen.stroke();
+    }
+  }
+
+  /* A piece of the picture at `place`, as the model is shown it. */
+  piece({ image, reach }, place, force) {
+    const [x, y] = this.at(place);
+    this.pen.globalAlpha = force;
+    this.pen.drawImage(image, x - reach, y - reach);
+    this.pen.globalAlpha = 1;
+  }
+
   /* Where the tracks of the video are held now. */
   held(place) {
     this.disc(place, 1.3, "rgba(0,0,0,0.25)", "#34e07c");

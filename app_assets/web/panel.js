@@ -1,9 +1,10 @@
 /* The drawing panel: list of tracks, the selected one in numbers, the camera. */
 
-import { emptyFile, insertPoint, movePoint, movePointInTime, pinBackground, removePoint, removeTrack, retimeTrack, speed, withCameraKey } from "./tracks.js";
+import { inReach } from "./brush.js";
+import { emptyFile, insertPoint, movePoint, movePointInTime, pinBackground, removePoint, removeTrack, retimeTrack, speed, withCameraKey, withSigma } from "./tracks.js";
 
 const $ = (id) => document.getElementById(id);
-const NUMBERS = ["track-start", "track-end", "point-f", "point-x", "point-y"];
+const NUMBERS = ["track-start", "track-end", "point-f", "point-x", "point-y", "track-brush"];
 
 export class Panel {
   constructor(page) {
@@ -43,6 +44,7 @@ export class Panel {
     return this.change((file, { id, index }) => {
       if (name === "track-start") return retimeTrack(file, id, value, Number($("track-end").value));
       if (name === "track-end") return retimeTrack(file, id, Number($("track-start").value), value);
+      if (name === "track-brush") return withSigma(file, id, inReach(value / 100));
       if (name === "point-f") return movePointInTime(file, id, index, value);
       return movePoint(file, id, index, ...(name === "point-x" ? [value / 100, point.y] : [point.x, value / 100]));
     });
@@ -102,7 +104,7 @@ export class Panel {
     if (!track) return;
     const point = track.points[this.page.selected.index];
     const last = track.points[track.points.length - 1];
-    const values = [track.points[0].f, last.f, point.f, point.x * 100, point.y * 100];
+    const values = [track.points[0].f, last.f, point.f, point.x * 100, point.y * 100, 100 * this.page.brush.of(track)];
     NUMBERS.forEach((name, i) => ($(name).value = Number(values[i].toFixed(1))));
     $("point-add").disabled = this.page.selected.index >= track.points.length - 1;
   }

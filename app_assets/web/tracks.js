@@ -75,15 +75,16 @@ export function withTrack(file, track) {
   return { ...file, tracks: [...file.tracks, track] };
 }
 
-export function addPath(file, rows, stretch) {
+/* `rest` goes with the new track: a brush, if it has one. */
+export function addPath(file, rows, stretch, rest = {}) {
   const points = simplify(timed(rows, file.num_frames, file.fps, stretch), file.num_frames);
-  if (points.length < 2) return addPin(file, rows[0][1], rows[0][2]);
-  return withTrack(file, { id: newId(file, "t"), kind: "drag", color: freeColour(file), points });
+  if (points.length < 2) return addPin(file, rows[0][1], rows[0][2], rest);
+  return withTrack(file, { id: newId(file, "t"), kind: "drag", color: freeColour(file), ...rest, points });
 }
 
-export function addPin(file, x, y) {
+export function addPin(file, x, y, rest = {}) {
   const point = { f: 0, x: tidy(x), y: tidy(y) };
-  return withTrack(file, { id: newId(file, "pin"), kind: "static", color: "#ff3b5c", points: [point] });
+  return withTrack(file, { id: newId(file, "pin"), kind: "static", color: "#ff3b5c", ...rest, points: [point] });
 }
 
 /* Pins on a grid, except where something is drawn: what holds the background, and with it the camera, still. */
@@ -97,6 +98,11 @@ export function pinBackground(file, columns = 4, rows = 4) {
     }
   }
   return next;
+}
+
+/* How wide a piece the track takes along. */
+export function withSigma(file, id, sigma) {
+  return { ...file, tracks: file.tracks.map((track) => (track.id === id ? { ...track, sigma } : track)) };
 }
 
 export function removeTrack(file, id) {

@@ -49,6 +49,14 @@ test("a path, a tap and pins: kinds, ids, colours", () => {
   assert.deepEqual(drawn.tracks[1].points, [{ f: 0, x: 0.3, y: 0.4 }]);
 });
 
+test("a brush is the sigma of its track, drawn with it or given later", () => {
+  let drawn = tracks.addPin(tracks.addPath(file(), line(), true, { sigma: 0.2 }), 0.5, 0.5);
+  drawn = tracks.addPath(drawn, [[0, 0.3, 0.4, 1]], true, { sigma: 0.05 });
+  assert.deepEqual(drawn.tracks.map((track) => track.sigma), [0.2, undefined, 0.05]);
+  assert.deepEqual(tracks.withSigma(drawn, "pin1", 0.3).tracks.map((track) => track.sigma), [0.2, 0.3, 0.05]);
+  assert.ok(!("sigma" in drawn.tracks[1]), "the usual brush is the checkpoint's");
+});
+
 test("tracks of a file without colours get one each, and keep what they have", () => {
   const points = [{ f: 0, x: 0, y: 0 }];
   const drawn = tracks.coloured({ ...file(), tracks: [{ id: "a", points }, { id: "b", points, color: "#000" }, { id: "c", points }] });
