@@ -1,7 +1,6 @@
 /* The one canvas: pointers and keys on it, and what is painted over the picture. */
 
-import { HALF, cutPiece, notchesOf, spread } from "./brush.js";
-import { Fingers } from "./fingers.js";
+import { Fingers, HALF, cutPiece, notchesOf, spread } from "./brush.js";
 import { fit } from "./paint.js";
 import { addPath, addPin, freeColour, hit, movePoint, placeAt, removePoint, removeTrack } from "./tracks.js";
 
