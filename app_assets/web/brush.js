@@ -48,7 +48,7 @@ export class Pinch {
 /* Touches: two fingers that come down together are a pinch, others press as a mouse does. */
 export class Fingers {
   /* `press(id, row)` begins a stroke; `sigma()` and `resize(sigma)` are the brush. Rows are [ms, x, y, force]. */
-  constructor({ press, sigma, resize, later = setTimeout }) {
+  constructor({ press, sigma, resize, later = (then, ms) => setTimeout(then, ms) }) {
     Object.assign(this, { press, sigma, resize, later });
     this.resting = null; // a finger that has come down and may be the first of two
     this.pinch = null;
