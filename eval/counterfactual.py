@@ -17,7 +17,7 @@
 A model that only shows again what such pictures do in its training data has a small error under ``true`` and a large
 one under the others. Errors are end-point errors in pixels of the video, by a point tracker, to the tracks that were
 given; beside them those to the true ones. Motion is how far the points of the grid have gone at most, on average, in
-percent of the diagonal. The default tracker loses soft things that a model makes; give `--tracker patch` or `cotracker`.
+percent of the diagonal. The default tracker loses soft things that a model makes; better is `--tracker patch`.
 """
 
 from __future__ import annotations
