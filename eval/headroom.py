@@ -110,11 +110,17 @@ def verdicts(found: Mapping[str, Interval], median_reward: float) -> list[str]:
         if histories
         else ("the first step's prediction is as good as what comes of it")
     )
+    unsure = found["share of variance"].low < VARIANCE_SHARE or found["best of the group better by"].low < BEST_GAIN
+    word = "nothing" if lacks else "not decided" if unsure else "something"
+    reasons = {
+        "nothing": "; ".join(lacks),
+        "not decided": "an interval reaches below its threshold, take more clips",
+        "something": "there is variance, and the reward sees it",
+    }
     return [
         f"Self-Rollout against collapsed histories: means {'something' if histories else 'nothing'} here: {told}.",
-        f"GRPO: means {'nothing' if lacks else 'something'} here"
-        + (f": {'; '.join(lacks)}." if lacks else ": there is variance, and the reward sees it."),
-        f"Selective stochasticity, an ablation within GRPO: {'not either' if lacks else 'likewise'}.",
+        f"GRPO, what it means here: {word}: {reasons[word]}.",
+        f"Selective stochasticity, an ablation within GRPO: {word} likewise.",
     ]
 
 
