@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 
 EXAMPLES = int(os.environ.get("ARDRAG_FUZZ", "1000"))
-"""Inputs of each kind; the figures in `docs/security.md` are of 10,000."""
+"""Inputs of each kind; `docs/security.md` says how many its figures are of."""
 LONGEST = 2.0
 """Seconds of processor time that one input may take."""
 
