@@ -125,7 +125,7 @@ def test_doors_share_the_model_latent_by_latent(run_space, monkeypatch):
     A latent is over when the other two have asked for theirs, however slow this machine is: who is next is then the
     server's choice alone.
     """
-    running, order, together, step = run_space(seats=3), [], 24, Session.step
+    running, order, together, step = run_space(seats=3), [], 24, Session._advance
     flood, calm = running.visit(), running.visit()
     flood.say(**{**START, "picture": "circle", "num_frames": 97, "seed": 1})
     flood.wait("done")
@@ -138,7 +138,7 @@ def test_doors_share_the_model_latent_by_latent(run_space, monkeypatch):
             )
         return made
 
-    monkeypatch.setattr(Session, "step", held)
+    monkeypatch.setattr(Session, "_advance", held)  # of a step, and of a stream
     for _ in range(3):
         flood.say(type="branch", take=1, latent=15)
     image = handle_file(ROOT / "examples" / "circle.png")
@@ -294,7 +294,8 @@ def test_tracks_for_programs_go_through_the_crop_of_their_picture(run_space, tmp
 
 
 def test_snippet_of_the_readme_runs_as_written(run_space, monkeypatch, capsys):
-    (snippet,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    snippets = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (snippet,) = (snippet for snippet in snippets if "gradio_client" in snippet)
     monkeypatch.chdir(ROOT)
     exec(snippet.replace("http://127.0.0.1:7860", run_space().url), {"__name__": "readme"})
     said = capsys.readouterr().out.splitlines()
