@@ -58,9 +58,10 @@ def last_frame(page: Any) -> int:
 
 def wait_still(page: Any) -> None:
     """Until nothing more is made or played."""
-    before = -1
-    while before != (now := (frame_of(page), last_frame(page))):
-        before = now
+    before, same = None, 0
+    while same < 4:  # a busy machine may take a second for a latent
+        now = (frame_of(page), last_frame(page))
+        same, before = same + 1 if now == before else 0, now
         page.wait_for_timeout(700)
 
 
