@@ -1,10 +1,11 @@
 """Damaged files: what people's files may become on their way, and what strangers may make of them."""
 
 import os
+import resource
 import time
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
@@ -16,6 +17,18 @@ LONGEST = 2.0
 fuzz = settings(
     max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def memory_before() -> float:
+    """`peak_memory`, once Hypothesis has read all modules that are there for its first examples."""
+    few = settings(fuzz, max_examples=50)
+    few(given(st.tuples(st.integers(), st.floats(), st.text(), st.binary()))(lambda drawn: None))()
+    return peak_memory()
+
+
+def peak_memory() -> float:
+    """Peak resident memory in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @st.composite

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from app_assets.gate.expiring_folder import ExpiringFolder
 from app_assets.gate.origins import Origins
 from app_assets.player import OVER, Player
 from tests.app_assets.conftest import PATH, START
-from tests.fuzzing import fuzz, refused_or_read
+from tests.fuzzing import fuzz, memory_before, peak_memory, refused_or_read
 
 
 MOST_MIB = 128
@@ -78,15 +77,10 @@ def texts(draw: st.DrawFn) -> str | bytes:
     return text[: draw(st.integers(0, len(text)))] if kind == 1 else text
 
 
-def memory_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 @pytest.mark.slow
 def test_messages_of_the_socket(pipeline: Any, picture: Image.Image) -> None:
     """All come to one visitor after the other, on top of what the ones before have left; latents are really made."""
-    players, heard, before = [Player(pipeline, {"p": picture}.__getitem__, 13)], list[str](), memory_mib()
-    messages = list[bool]()
+    heard, messages, before = list[str](), list[bool](), memory_before()
 
     def find(name: str) -> Image.Image:
         if name != "p":
@@ -126,10 +120,10 @@ def test_messages_of_the_socket(pipeline: Any, picture: Image.Image) -> None:
 
     check()
     assert 0 < sum(messages) < len(messages) and {"started", "frames", "error", "branched", "rewound"} <= set(heard)
-    assert memory_mib() - before < MOST_MIB
+    assert peak_memory() - before < MOST_MIB
     print(
         f"{len(messages)} messages, {sum(messages)} read, {heard.count('frames')} latents, "
-        f"{heard.count('error')} errors of takes; {before:.0f} to {memory_mib():.0f} MiB"
+        f"{heard.count('error')} errors of takes; {before:.0f} to {peak_memory():.0f} MiB"
     )
 
 
@@ -157,7 +151,7 @@ def request(doors: Doors, path: str, body: bytes) -> tuple[int, bytes]:
 @pytest.mark.slow
 def test_calls_of_the_endpoints() -> None:
     """Through the doors with any path and any body, and then as the parameters of `/generate`."""
-    files, counts, before = ExpiringFolder("ardrag-fuzz-"), {200: 0}, memory_mib()
+    files, counts, before = ExpiringFolder("ardrag-fuzz-"), {200: 0}, memory_before()
     inside = files.new_place()
     inside.write_bytes(b"x")
 
@@ -188,5 +182,5 @@ def test_calls_of_the_endpoints() -> None:
         check()
     finally:
         files.close()
-    assert {200, 400, 404, 422, "uploads"} <= counts.keys() and memory_mib() - before < MOST_MIB
-    print(f"{counts}; {before:.0f} to {memory_mib():.0f} MiB")
+    assert {200, 400, 404, 422, "uploads"} <= counts.keys() and peak_memory() - before < MOST_MIB
+    print(f"{counts}; {before:.0f} to {peak_memory():.0f} MiB")

@@ -1,7 +1,6 @@
 """Pictures of all kinds, damaged in every way: an upright RGB picture, or a sentence."""
 
 import io
-import resource
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given
 from PIL import Image
 
 from pipelines.image_input import fit_image, open_image
-from tests.fuzzing import damaged, fuzz, refused_or_read
+from tests.fuzzing import damaged, fuzz, memory_before, peak_memory, refused_or_read
 
 
 MOST_MIB = 256
@@ -59,7 +58,7 @@ def read(content: bytes) -> None:
 def test_damaged_pictures() -> None:
     files, good = samples(), []
     assert all(refused_or_read(lambda content=content: read(content)) for content in files.values())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_before()
 
     @fuzz
     @given(damaged(files))
@@ -68,5 +67,5 @@ def test_damaged_pictures() -> None:
 
     check()
     assert 0 < sum(good) < len(good)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MIB * 1024
+    assert peak_memory() - before < MOST_MIB
     print(f"{len(good)} pictures, {sum(good)} of them read")

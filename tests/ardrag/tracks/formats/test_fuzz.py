@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardrag.tracks.tracks import Tracks
-from tests.fuzzing import EXAMPLES, damaged, fuzz, refused_or_read
+from tests.fuzzing import EXAMPLES, damaged, fuzz, memory_before, peak_memory, refused_or_read
 
 
 SIZE = (64, 48)
@@ -62,7 +61,7 @@ def read(content: bytes) -> None:
 def test_damaged_track_files(tmp_path_factory: pytest.TempPathFactory) -> None:
     files, good = samples(tmp_path_factory.mktemp("samples")), list[bool]()
     assert all(refused_or_read(lambda content=content: read(content)) for content in files.values())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_before()
 
     @fuzz
     @given(damaged(files))
@@ -71,7 +70,7 @@ def test_damaged_track_files(tmp_path_factory: pytest.TempPathFactory) -> None:
 
     check()
     assert 0 < sum(good) < len(good)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MIB * 1024
+    assert peak_memory() - before < MOST_MIB
     print(f"{len(good)} track files, {sum(good)} of them read")
 
 
