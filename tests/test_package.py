@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import tomllib
+from filelock import FileLock
 
 from ardrag import home
 from ardrag.home import __version__
@@ -70,7 +71,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the commands of a new environment that has the built wheel, and this one's packages beside it."""
     folder = tmp_path_factory.mktemp("package")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    done = subprocess.run(build, capture_output=True, text=True)
+    with FileLock(tmp_path_factory.getbasetemp().parent / "build.lock"):  # a build writes into the checkout
+        done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         assert not [name for name in archive.getnames() if re.search(r"/tests/|photos/|\.pyc$", name)]
