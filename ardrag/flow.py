@@ -185,12 +185,16 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: if the number of steps is not positive.
         """
-        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        self.sigmas = self.schedule(steps)
+        self.sigmas = self.schedule(num_inference_steps)
         self.timesteps = torch.tensor(self.sigmas[:-1], device=device) * self.config.num_train_timesteps
 
-    def schedule(self, num_inference_steps: int) -> list[float]:
+    def _steps(self, num_inference_steps: int | None) -> int:
+        """The checkpoint's own number where the user does not say."""
+        return int(self.config.num_inference_steps) if num_inference_steps is None else num_inference_steps
+
+    def schedule(self, num_inference_steps: int | None = None) -> list[float]:
         """Sigmas for a number of steps, ``K + 1`` values from 1 to 0: the checkpoint's own where it has that many."""
+        num_inference_steps = self._steps(num_inference_steps)
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps: {num_inference_steps} is not positive; use 3, or up to 50")
         own = self.config.sigmas
@@ -199,14 +203,14 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         uniform = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
         return [float(sigma) for sigma in shift_sigmas(uniform, self.config.shift)]
 
-    def multistep(self, num_inference_steps: int) -> UniPCMultistepScheduler | None:
+    def multistep(self, num_inference_steps: int | None = None) -> UniPCMultistepScheduler | None:
         """diffusers' UniPC with its timesteps set, as Wan's own pipelines run; None where the solver is Euler's."""
         if self.config.solver == "euler":
             return None
         solver = UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=self.config.shift
         )
-        solver.set_timesteps(num_inference_steps)
+        solver.set_timesteps(self._steps(num_inference_steps))
         return solver
 
     def step(

@@ -159,14 +159,13 @@ class WholeClipMixin(StreamingMixin):
         inputs = (shown, length, noise, masks, seed, attention_kwargs)
         parts, reference = self._clip_conditions(fit_image(image, *size), text, image_embeds, guidance, *inputs)
         config = self.scheduler.config
-        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         whole = WholeInputs(
             conditions=parts,
             reference=reference if config.first_frame == "encode" else None,
             noise=noise if latents is None else GivenFirst(latents.to(self._execution_device, torch.float32), noise),
-            sigmas=self.scheduler.schedule(steps),
+            sigmas=self.scheduler.schedule(num_inference_steps),
             guidance=guidance,
-            solver=self.scheduler.multistep(steps),
+            solver=self.scheduler.multistep(num_inference_steps),
             tracks=replace(control.extended(length), canvas=Canvas(*image.size)),
             fps=self.config.fps,
         )

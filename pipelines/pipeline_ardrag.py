@@ -268,8 +268,8 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
     ) -> LatentCallback | None:
         """What a session tells after each step, in diffusers' terms, if anybody listens; counts the clip's steps."""
         config = self.scheduler.config
-        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        sigmas = self.scheduler.schedule(steps)
+        sigmas = self.scheduler.schedule(num_inference_steps)
+        steps = len(sigmas) - 1
         given, chunk = config.first_frame == "encode", self.transformer.config.chunk_frames
         first = 1 if given else self.transformer.config.first_chunk_frames or chunk
         rest = max(0, self._num_latents(num_frames) - first)

@@ -158,7 +158,6 @@ class StreamingMixin(EncodingMixin):
         fitted = fit_image(image, height, width)
         scene = self.scene(fitted, masks, seed)
         scheduler = self.scheduler
-        steps = scheduler.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         inputs = SessionInputs(
             scene=scene,
             control=self.control,
@@ -168,7 +167,7 @@ class StreamingMixin(EncodingMixin):
             height=height,
             width=width,
             fps=self.config.fps,
-            sigmas=tuple(scheduler.schedule(steps)),
+            sigmas=tuple(scheduler.schedule(num_inference_steps)),
             eta=scheduler.config.eta,
             first_frame=scheduler.config.first_frame,
             guidance_scale=1 + guidance.text,
