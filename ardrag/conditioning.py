@@ -12,10 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor
-
-from ardrag.streaming_vae import StreamingVAE
 
 
 SLOTS = ("latents", "motion", "image", "mask")
@@ -79,7 +76,7 @@ def image_slot(
 
     ``noise`` ``[B, C, F, H, W]`` comes from each sample's own generator: a result does not depend on its batch.
     ``fill`` is the transformer's ``image_fill``: ``"zeros"`` where a public checkpoint knows zeros instead of noise,
-    ``"grey"`` where it knows a grey video after the picture, whose latents (`GreyVideo`) are then given as ``grey``,
+    ``"grey"`` where it knows a grey video after the picture, whose latents (`grey_after`) are then given as ``grey``,
     ``"picture"``, ours for small models, the reference at every latent, so that what rests need not be remembered.
 
     Raises:
@@ -93,31 +90,6 @@ def image_slot(
     if first_latent > 0:
         return rest.to(noise)
     return torch.cat([reference.to(noise), rest[:, :, 1:].to(noise)], dim=2)
-
-
-class GreyVideo:
-    """Latents of a video that is the picture first and mid-grey after it, as they are asked for.
-
-    It is what the public image-to-video checkpoints know in their image slot. Whatever order they are asked in, they
-    are the latents of the whole video: each is encoded once, and kept.
-
-    Args:
-        vae: of the pipeline.
-        picture: ``[3, H, W]`` in [-1, 1].
-    """
-
-    def __init__(self, vae: AutoencoderKLWan, picture: Tensor) -> None:
-        self._vae = StreamingVAE(vae)
-        self._picture = picture[None, :, None]
-        self._made: list[Tensor] = []
-
-    def __call__(self, start: int, stop: int) -> Tensor:
-        """Latent frames ``start .. stop``, ``[1, C, stop - start, h, w]``."""
-        while len(self._made) < stop:
-            frames = self._vae.temporal_factor
-            grey = torch.zeros_like(self._picture).expand(-1, -1, frames, -1, -1)
-            self._made.append(self._vae.encode_next(grey if self._made else self._picture))
-        return torch.cat(self._made[start:stop], dim=2)
 
 
 def transformer_input(latents: Tensor, conditions: Conditions, layout: Mapping[str, int]) -> Tensor:
@@ -165,15 +137,15 @@ def encode_text(
     ``Lt`` is ``max_length``, or the tokenizer's ``model_max_length`` (512 for Wan, less for the tiny model).
     ``device`` is where the encoder runs; None is where its weights lie.
     """
-    batch = tokenizer(
-        list(prompts),
-        padding="max_length",
-        truncation=True,
-        max_length=max_length,
-        return_tensors="pt",
-        return_attention_mask=True,
-    ).to(text_encoder.device if device is None else device)
-    return encode_token_ids(text_encoder, batch.input_ids, batch.attention_mask)
+    place = text_encoder.device if device is None else device
+    return encode_token_ids(text_encoder, *(part.to(place) for part in token_ids(tokenizer, prompts, max_length)))
+
+
+def token_ids(tokenizer: Any, prompts: Sequence[str], max_length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Token ids ``[B, Lt]`` of ``prompts`` and where they are, 1, not beyond a prompt's end, 0."""
+    options = {"padding": "max_length", "truncation": True, "return_tensors": "pt", "return_attention_mask": True}
+    batch = tokenizer(list(prompts), max_length=max_length, **options)
+    return batch.input_ids, batch.attention_mask
 
 
 def encode_token_ids(text_encoder: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

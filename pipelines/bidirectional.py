@@ -22,7 +22,6 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.conditioning import Conditions
-from ardrag.controls.control import Rows
 from ardrag.guidance import Guidance, without
 from ardrag.rollout import GeneratorNoise, GivenFirst, Noise, clip_steps, seeded_generator
 from ardrag.streaming_vae import StreamingVAE
@@ -193,8 +192,7 @@ class WholeClipMixin(StreamingMixin):
         wanted, reference = clip_inputs(self, fitted, "", tracks, num_frames, noise, masks, seed, **options)
         blank = torch.zeros_like(wanted.motion)
         if guidance.motion and self.scheduler.config.motion_null == "blank":
-            rows = Rows.of(Tracks.empty(num_frames))
-            blank = self.control.clip(self.vae, self.scene(fitted, masks, seed), rows)
+            blank = self.control.blank(self.vae, self.scene(fitted, masks, seed))(0, wanted.motion.shape[2])
         return without(wanted, text[-1:], blank, guidance), reference
 
 

@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "app_assets": {"ardrag", "pipelines", "app_assets"},
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
-LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "saving", "streaming_vae", "tracks", "worlds"}
+LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "known", "saving", "streaming_vae", "tracks", "worlds"}
 CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
     **dict.fromkeys(("convolutions", "flow", "kv_cache", "saving", "tracks"), set[str]()),
     "folded_vae": {"convolutions"},
     "streaming_vae": {"convolutions", "folded_vae"},
+    "known": {"convolutions", "folded_vae", "streaming_vae"},
     "worlds": {"tracks"},
     **dict.fromkeys(("conditioning", "attention"), CONTROLS),
     "block": CONTROLS - {"controls"},

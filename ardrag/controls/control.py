@@ -23,6 +23,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
+from ardrag.known.still_video import Latents, StillVideo
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.sampling import TrackArrays
@@ -189,6 +190,10 @@ class Control(ABC):
         """The control in a new clip."""
 
     @abstractmethod
+    def blank(self, vae: AutoencoderKLWan, scene: Scene) -> Latents:
+        """Motion slot of an endless clip without a track, the numbers of a stream."""
+
+    @abstractmethod
     def clip(self, vae: AutoencoderKLWan, scene: Scene, rows: Rows, keyframes: Tensor | None = None) -> Tensor:
         """Motion slot ``[1, C, F, h, w]`` of a whole clip at once, the numbers of a stream.
 
@@ -233,6 +238,13 @@ class PixelControl(Control):
     def stream(self, vae: AutoencoderKLWan, scene: Scene) -> ControlStream:
         """See `Control`."""
         return PixelStream(self, vae, scene)
+
+    def blank(self, vae: AutoencoderKLWan, scene: Scene) -> Latents:
+        """See `Control`; without a track the same frame is painted for ever."""
+        rows = Rows.of(Tracks.empty(1), range(1))
+        frame = self.paint(rows, lambda: scene.picture, self.begin(scene))[0][:, 0].to(scene.reference.device)
+        still = StillVideo(vae, frame, frame)
+        return lambda start, stop: still(start, stop).to(scene.reference.dtype)
 
     def clip(self, vae: AutoencoderKLWan, scene: Scene, rows: Rows, keyframes: Tensor | None = None) -> Tensor:
         """See `Control`."""

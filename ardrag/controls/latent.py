@@ -10,6 +10,8 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.controls.control import Control, ControlStream, Look, Rows, Scene
+from ardrag.known.still_video import Latents
+from ardrag.tracks.tracks import Tracks
 
 
 class LatentControl(Control):
@@ -28,6 +30,11 @@ class LatentControl(Control):
     def stream(self, vae: AutoencoderKLWan, scene: Scene) -> ControlStream:
         """See `Control`."""
         return LatentStream(self, int(vae.config.scale_factor_temporal), scene)
+
+    def blank(self, vae: AutoencoderKLWan, scene: Scene) -> Latents:
+        """See `Control`; without a track every latent is alike."""
+        slot = self.stream(vae, scene).next(Rows.of(Tracks.empty(1), range(1)), lambda: scene.picture)
+        return lambda start, stop: slot.expand(-1, -1, stop - start, -1, -1)
 
     def clip(self, vae: AutoencoderKLWan, scene: Scene, rows: Rows, keyframes: Tensor | None = None) -> Tensor:
         """See `Control`; a track that begins late takes what is in the picture, as the originals do."""

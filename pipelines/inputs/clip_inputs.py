@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ardrag.conditioning import Conditions, GreyVideo, image_slot
+from ardrag.conditioning import Conditions, image_slot
 from ardrag.controls.control import Rows
+from ardrag.known.still_video import grey_after
 from ardrag.rollout import Noise
 from ardrag.tracks.tracks import Tracks
 from pipelines.streaming import StreamingMixin
@@ -41,7 +42,7 @@ def clip_inputs(
     motion = pipeline.control.clip(pipeline.vae, scene, Rows.of(tracks, range(num_frames)))
     drawn = noise((1, scene.reference.shape[1], *motion.shape[2:]))
     fill = pipeline.transformer.config.image_fill
-    grey = GreyVideo(pipeline.vae, scene.picture)(0, motion.shape[2]) if fill == "grey" else None
+    grey = grey_after(pipeline.vae, scene.picture)(0, motion.shape[2]) if fill == "grey" else None
     slot = image_slot(scene.reference, drawn, fill=fill, grey=grey)
     if text is None:
         text, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)

@@ -10,8 +10,9 @@ from diffusers import AutoencoderKLWan
 from PIL import Image
 from torch import Tensor
 
-from ardrag.conditioning import encode_image_tokens, encode_text
+from ardrag.conditioning import encode_image_tokens, encode_token_ids, token_ids
 from ardrag.controls.control import Scene
+from ardrag.known.answers import answer, digest
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.transformer import CausalWanTransformer
 from pipelines.image_input import image_pixels
@@ -62,7 +63,7 @@ class EncodingMixin:
         if texts or negatives:
             if self.text_encoder is None:
                 raise ValueError("prompt: this pipeline has no text encoder; give prompt_embeds and negative ones")
-            tokens = encode_text(self.tokenizer, self.text_encoder, [*texts, *negatives], place, max_sequence_length)
+            tokens = torch.cat([self._text(text, place, max_sequence_length) for text in (*texts, *negatives)])
             prompt_embeds = tokens[: len(texts)] if texts else prompt_embeds
             negative_prompt_embeds = tokens[len(texts) :] if negatives else negative_prompt_embeds
         assert prompt_embeds is not None
@@ -74,13 +75,23 @@ class EncodingMixin:
             negative_prompt_embeds = None
         return prompt_embeds, negative_prompt_embeds
 
+    def _text(self, text: str, place: torch.device, max_length: int | None) -> Tensor:
+        """Tokens ``[1, Lt, Dt]`` of one text: it is known alone, whatever stands beside it."""
+        encoder, ids = self.text_encoder, token_ids(self.tokenizer, [text], max_length)
+        return answer(
+            encoder, digest(*ids), place, lambda: encode_token_ids(encoder, *(part.to(place) for part in ids))
+        )
+
     def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:
         """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder."""
         if self.image_encoder is None:
             return None
+        encoder, place = self.image_encoder, self._execution_device
         values = self.image_processor(images=image, return_tensors="pt").pixel_values
-        values = values.to(self._execution_device, self.image_encoder.dtype)
-        return encode_image_tokens(self.image_encoder, values).to(self.transformer.dtype).expand(rows, -1, -1)
+        tokens = answer(
+            encoder, digest(values), place, lambda: encode_image_tokens(encoder, values.to(place, encoder.dtype))
+        )
+        return tokens.to(self.transformer.dtype).repeat(rows, 1, 1)
 
     def image_tokens(self, image: Image.Image, given: Tensor | None = None, rows: int = 1) -> Tensor | None:
         """Image tokens ``[rows, Li, Di]``: of ``image``, or those ``given`` ``[1, Li, Di]`` from an earlier call."""
@@ -90,8 +101,9 @@ class EncodingMixin:
 
     def encode_reference(self, image: Image.Image) -> Tensor:
         """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
-        pixels = image_pixels(image).to(self._execution_device)
-        return StreamingVAE(self.vae).encode(pixels).to(self.transformer.dtype)
+        pixels, place = image_pixels(image), self._execution_device
+        latent = answer(self.vae, digest(pixels), place, lambda: StreamingVAE(self.vae).encode(pixels.to(place)))
+        return latent.to(self.transformer.dtype, copy=True)
 
     def scene(self, image: Image.Image, masks: Tensor | None = None, seed: int = 0) -> Scene:
         """What a control may know of a picture that has the size of the video.

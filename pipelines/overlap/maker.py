@@ -20,12 +20,12 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from ardrag.conditioning import Conditions, GreyVideo, image_slot
+from ardrag.conditioning import Conditions, image_slot
 from ardrag.controls.control import LateLook, Look, Rows
 from ardrag.guidance import Guidance
+from ardrag.known.still_video import grey_after
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, GivenFirst, generate_chunk, seeded_generator, write_cache
-from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
 from pipelines.overlap.second_core import one_thread, submit
@@ -82,8 +82,8 @@ class LatentMaker:
         self._callback = callback
         self._control = inputs.control.stream(vae, inputs.scene)
         shows_blank = inputs.motion_guidance_scale != 1 and inputs.motion_null == "blank"
-        self._blank = inputs.control.stream(vae, inputs.scene) if shows_blank else None
-        self._grey = GreyVideo(vae, inputs.scene.picture) if transformer.config.image_fill == "grey" else None
+        self._blank = inputs.control.blank(vae, inputs.scene) if shows_blank else None
+        self._grey = grey_after(vae, inputs.scene.picture) if transformer.config.image_fill == "grey" else None
         self.cache: KVCache = transformer.new_cache(
             batch_size=inputs.text.shape[0],
             height=inputs.reference.shape[-2],
@@ -99,12 +99,12 @@ class LatentMaker:
         """What the control remembers, before whatever is made ahead."""
         if self._ahead is not None:
             return self._ahead.before
-        return self._control.state(), None if self._blank is None else self._blank.state()
+        return self._control.state()
 
     def restore(self, state: Any) -> None:
         """Go back to a `state`; what was made ahead is forgotten."""
         self.discard()
-        self._restore(state)
+        self._control.restore(state)
 
     def fork(self, twin: LatentMaker) -> None:
         """Give ``twin``, new and of the same inputs, this past."""
@@ -123,7 +123,7 @@ class LatentMaker:
         self.discard()
         if self.cache.position > start:  # what was made ahead of it has written over what left the window
             self.cache.rollback(start)
-        self._restore(state)
+        self._control.restore(state)
 
     def next(self, rows: Rows, start: int, stop: int, guidance: Guidance, look: Look) -> MadeChunk:
         """The chunk ``start .. stop`` of ``rows``, whether it was made ahead or is made now."""
@@ -131,7 +131,7 @@ class LatentMaker:
         if made is not None and made.rows_are(rows) and made.guidance == guidance:
             return made
         if made is not None and ahead is not None:
-            self._restore(ahead.before)
+            self._control.restore(ahead.before)
         return self._make(rows, start, stop, guidance, look, self.last, self.overlaps)
 
     def begin_ahead(self, made: MadeChunk, rows: Rows, stop: int) -> Future[Frame]:
@@ -159,17 +159,12 @@ class LatentMaker:
         if ahead is not None:
             ahead.shown.cancel()
             self._join()
-            self._restore(ahead.before)
+            self._control.restore(ahead.before)
 
     @property
     def overlaps(self) -> bool:
         """Whether parts run side by side; a call under autocast stays in its thread."""
         return self._inputs.overlap and not torch.is_autocast_enabled("cpu")
-
-    def _restore(self, state: Any) -> None:
-        self._control.restore(state[0])
-        if self._blank is not None:
-            self._blank.restore(state[1])
 
     def _make(
         self, rows: Rows, start: int, stop: int, guidance: Guidance, look: Look, last: MadeChunk | None, beside: bool
@@ -202,7 +197,7 @@ class LatentMaker:
         except BaseException as error:
             ahead.shown.cancel()
             wait([ahead.job])
-            self._restore(ahead.before)
+            self._control.restore(ahead.before)
             if error is ahead.job.exception():
                 return None
             raise
@@ -236,13 +231,15 @@ class LatentMaker:
         """Control signals of the chunk (Eq. 6), once for each answer that guidance takes."""
         inputs = self._inputs
         motion = self._control.next(tracks, look)
+        stop = start + motion.shape[2]
         drawn = noise((1, inputs.reference.shape[1], *motion.shape[2:]))
-        grey = None if self._grey is None else self._grey(start, start + motion.shape[2])
+        grey = None if self._grey is None else self._grey(start, stop)
         image = image_slot(inputs.reference, drawn, start, self._transformer.config.image_fill, grey)
         rows = inputs.text.shape[0]
         motions = motion.expand(rows, -1, -1, -1, -1)
         if inputs.motion_guidance_scale != 1:
-            motions = torch.cat([motions[:-1], self._without_motion(tracks, motion, look)])
+            blank = torch.zeros_like(motion) if self._blank is None else self._blank(start, stop)
+            motions = torch.cat([motions[:-1], blank])
         return Conditions(
             motions,
             image.expand(rows, -1, -1, -1, -1),
@@ -251,11 +248,6 @@ class LatentMaker:
             start,
             inputs.attention_kwargs,
         )
-
-    def _without_motion(self, tracks: Rows, motion: Tensor, look: Look) -> Tensor:
-        if self._blank is None:
-            return torch.zeros_like(motion)
-        return self._blank.next(Rows.of(Tracks.empty(1), range(len(tracks))), look)
 
     def _denoise(self, conditions: Conditions, noise: GeneratorNoise, guidance: Guidance) -> Tensor:
         inputs, latent = self._inputs, conditions.first_latent

@@ -5,14 +5,12 @@ import torch
 
 from ardrag.conditioning import (
     Conditions,
-    GreyVideo,
     encode_image_tokens,
     encode_text,
     encode_token_ids,
     image_slot,
     transformer_input,
 )
-from ardrag.streaming_vae import StreamingVAE
 
 
 FRAMES, HEIGHT, WIDTH = 5, 2, 3
@@ -151,13 +149,3 @@ def test_image_tokens_are_the_last_hidden_layer_but_one(pipeline):
     tokens = encode_image_tokens(pipeline.image_encoder, pixels)
     layers = pipeline.image_encoder(pixels, output_hidden_states=True).hidden_states
     assert torch.equal(tokens, layers[-2]) and not torch.equal(tokens, layers[-1])
-
-
-@torch.no_grad()
-def test_grey_latents_are_those_of_the_whole_video(pipeline):
-    """In whatever order they are asked for; latent 0 is the picture's."""
-    picture = torch.rand(3, 32, 32) * 2 - 1
-    video = torch.cat([picture[:, None], torch.zeros(3, 8, 32, 32)], dim=1)[None]
-    expected = StreamingVAE(pipeline.vae).encode(video)
-    grey = GreyVideo(pipeline.vae, picture)
-    assert torch.equal(grey(2, 3), expected[:, :, 2:]) and torch.equal(grey(0, 2), expected[:, :, :2])

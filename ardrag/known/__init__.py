@@ -1,0 +1,1 @@
+"""What models answered before, kept for when they are asked the same again."""
