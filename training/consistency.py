@@ -32,6 +32,7 @@ from ardrag.flow import FewStepScheduler
 from ardrag.guidance import Guidance, extrapolate, without
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
+from training.controls.maker import ControlMaker
 from training.losses.consistency import Velocity, consistency_loss, draw_levels, solver_schedule
 from training.memory import require_room
 from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
@@ -198,6 +199,7 @@ def main(config: ConsistencyConfig) -> None:
     cast = assemble(config, accelerator.device)
     halve_encoders(cast.student, config.mixed_precision)
     require_fit(pool, cast.student)
+    pool.show(ControlMaker(cast.student))
     require_room("consistency", config, cast.student, pool.buckets[0], accelerator)
     twin = split(cast, accelerator, config.mixed_precision == "bf16") if config.shard else None
     student = Learner(cast.student.transformer)

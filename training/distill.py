@@ -33,6 +33,7 @@ from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
+from training.controls.maker import ControlMaker
 from training.losses import dmd, gan
 from training.memory import require_room
 from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
@@ -308,6 +309,7 @@ def main(config: DistillConfig) -> None:
     for pipeline in (cast.student, cast.teacher):
         halve_encoders(pipeline, config.mixed_precision)
     require_fit(pool, cast.student)
+    pool.show(ControlMaker(cast.student))
     require_room("distill", config, cast.student, pool.buckets[0], accelerator)
     twin = split(cast, accelerator, config.mixed_precision == "bf16") if config.shard else None
     student, critic = Learner(cast.student.transformer), cast.critic

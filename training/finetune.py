@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ardrag.conditioning import Conditions
-from ardrag.controls.build import build_control
 from ardrag.flow import FewStepScheduler
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
+from training.controls.maker import ControlMaker, give_control
 from training.losses.flow_matching import clamp_first_latent, flow_matching_loss, sample_sigmas
 from training.memory import require_room
 from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
@@ -185,7 +185,7 @@ def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: lis
     if config.sink_frames is not None:
         pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
     if config.control:
-        pipeline.register_to_config(control=build_control(config.control).config())
+        give_control(pipeline, config.control)
     return pipeline
 
 
@@ -267,6 +267,7 @@ def main(config: FinetuneConfig) -> None:
     pool = LatentPool(load_latents(config.data), config.num_latents)
     pipeline = build_pipeline(config, pool.captions(), pool.buckets)
     require_fit(pool, pipeline)
+    pool.show(ControlMaker(pipeline, config))
     blanks = BlankMotion(pipeline)
     pipeline.to(accelerator.device)
     require_room("finetune", config, pipeline, pool.buckets[0], accelerator)

@@ -4,11 +4,16 @@
     python -m training.precompute --vae runs/vae/vae --output_dir runs/latents --data runs/curated
     python -m training.precompute training/configs/small/latents.yaml --output_dir runs/small \
         --world small:label_noise=6,late_start=8,passers_by=1,two_futures=1
+    python -m training.precompute --vae runs/vae/vae --clips runs/latents --control carried --output_dir runs/carried
 
 A world's clips are made as they are encoded; ``--data`` encodes what `training.curate` kept, in its sizes and
 lengths. Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes
-several folders, of any size and length. With ``--categories occluded`` a folder holds the clips of the range that are
-hard in that way; given to training beside the others, they are drawn more often.
+several folders, of any size and length. What is stored of the tracks' control is only there to save time: a run that
+shows another one makes it when a clip is drawn (`training.controls.maker`). ``--control none`` stores none, and
+``--clips`` reads encoded clips and makes their control alone anew.
+
+With ``--categories occluded`` a folder holds the clips of the range that are hard in that way; given to training
+beside the others, they are drawn more often.
 """
 
 from __future__ import annotations
@@ -39,10 +44,16 @@ from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.open import open_world
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
+from training.controls.changes import pressed
+from training.controls.maker import control_text, made_motion
 from training.curate.record import decode_video
 from training.curate.store import read_manifest, read_rows
-from training.run.clips import FEATURES, pack_clip, unpack_tracks
+from training.run.clips import FEATURES, pack_clip, pack_half, pack_tracks, unpack_tracks
 from training.run.config import parse_config
+from training.run.data import load_latents
+
+
+NONE = "none"
 
 
 @dataclass
@@ -63,8 +74,11 @@ class PrecomputeConfig:
     num_frames: int = field(default=17, metadata={"help": "Pixel frames per clip, 4k + 1."})
     height: int = field(default=128, metadata={"help": "Pixels of the world's pictures."})
     width: int = field(default=128, metadata={"help": "Pixels of the world's pictures."})
+    clips: str = field(
+        default="", metadata={"help": "Folder of encoded clips, whose control alone is made anew; empty: all is made."}
+    )
     control: str = field(
-        default="heat", metadata={"help": "What is shown of the tracks: heat, coloured or carried, as the pipeline's."}
+        default="heat", metadata={"help": "What is stored of the tracks: heat, carried, another video, or none."}
     )
     touch_force: float = field(
         default=1.0,
@@ -75,12 +89,16 @@ class PrecomputeConfig:
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
 
     def __post_init__(self) -> None:
-        control = build_control(self.control)
-        if not isinstance(control, PixelControl):
-            raise ValueError(f"control: {self.control} is no video that a VAE encodes; use heat, coloured or carried")
+        if self.control != NONE and not isinstance(build_control(self.control), PixelControl):
+            raise ValueError(
+                f"control: {self.control} is no video that a VAE encodes, training makes it as it goes; use heat, "
+                f"coloured, carried, or {NONE}"
+            )
+        if self.clips and self.control == NONE:
+            raise ValueError("control: with clips their control is made anew; name one, heat for instance")
         open_world(self.world)  # checks it
-        if not 0 < self.touch_force <= 1:
-            raise ValueError(f"touch_force: {self.touch_force} must be above 0 and at most 1, full force")
+        if not 0 <= self.touch_force <= 1:
+            raise ValueError(f"touch_force: {self.touch_force} is no share; use 0 to 1, full force")
 
 
 class RawClip(NamedTuple):
@@ -137,12 +155,8 @@ def touched(clip: RawClip, weakest: float) -> RawClip:
     """``clip`` with a force that changes smoothly between ``weakest`` and 1, a function of its name."""
     if weakest == 1:
         return clip
-    xy, visible, force = clip.tracks.to_array()
-    rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
-    times, knots = np.linspace(0, 3, len(xy)), np.arange(4)
-    profiles = [np.interp(times, knots, rng.uniform(weakest, 1, 4)) for _ in range(xy.shape[1])]
-    pressed = force * np.array(profiles).reshape(xy.shape[1], len(xy)).T
-    return clip._replace(tracks=Tracks.from_array(xy, visible, pressed.astype(np.float32), fps=clip.fps))
+    arrays = pressed(clip.tracks.to_array(), weakest, np.random.default_rng(zlib.crc32(clip.name.encode())))
+    return clip._replace(tracks=Tracks.from_array(*arrays, fps=clip.fps))
 
 
 def batches(clips: Iterator[RawClip], size: int) -> Iterator[list[RawClip]]:
@@ -160,18 +174,20 @@ def batches(clips: Iterator[RawClip], size: int) -> Iterator[list[RawClip]]:
 def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
-    control = build_control(config.control)
-    assert isinstance(control, PixelControl), "checked with the configuration"
+    control = None if config.control == NONE else build_control(config.control)
+    name = control_text(control) if control else ""
     raw = curated_clips(config) if config.data else world_clips(config)
     clips = (touched(clip, config.touch_force) for clip in raw)
     for batch in batches(clips, config.batch_size):
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
-        shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]
-        latents, motion = vae.encode(torch.cat([video, torch.stack(shown)])).chunk(2)
+        if isinstance(control, PixelControl):
+            shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]
+            video = torch.cat([video, torch.stack(shown)])
+        encoded = vae.encode(video)
         for i, clip in enumerate(batch):
             arrays: TrackArrays = clip.tracks.to_array()
             told = clip.name, clip.source, clip.caption, clip.frames[0], arrays, clip.fps
-            yield pack_clip(*told, latents[i], motion[i])
+            yield pack_clip(*told, encoded[i], name, encoded[len(batch) + i] if control else None)
 
 
 def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor: int) -> Tensor:
@@ -181,6 +197,20 @@ def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor:
     return control.paint_clip(Rows.of(tracks), scene, frames[::temporal_factor], temporal_factor)
 
 
+def shown_anew(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
+    """Rows of encoded clips with another control."""
+    vae, control = (
+        fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()),
+        build_control(config.control),
+    )
+    for row in tqdm(load_latents([config.clips]), desc="control", mininterval=10):
+        arrays = unpack_tracks(row)
+        if config.touch_force < 1:
+            arrays = pressed(arrays, config.touch_force, np.random.default_rng(zlib.crc32(row["id"].encode())))
+        motion = pack_half(made_motion(control, vae, row, arrays))
+        yield {**row, **pack_tracks(arrays), "control": control_text(control), "motion": motion}
+
+
 def main(config: PrecomputeConfig) -> None:
     """Encode and save."""
     # In a cache of its own: `datasets` knows a generator by its arguments and would give back the latents of a VAE
@@ -188,7 +218,8 @@ def main(config: PrecomputeConfig) -> None:
     with tempfile.TemporaryDirectory() as cache:
         options: dict[str, Any] = {"gen_kwargs": {"config": config}, "cache_dir": cache, "writer_batch_size": 32}
         try:
-            Dataset.from_generator(encode_rows, features=FEATURES, **options).save_to_disk(config.output_dir)
+            rows = shown_anew if config.clips else encode_rows
+            Dataset.from_generator(rows, features=FEATURES, **options).save_to_disk(config.output_dir)
         except DatasetGenerationError as error:
             if isinstance(error.__cause__, ValueError):  # what the user can cause, in its own words
                 raise error.__cause__ from None

@@ -26,6 +26,7 @@ from ardrag.rollout import seeded_generator
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
+from training.controls.maker import ControlMaker
 from training.finetune import ConditionedModel, FinetuneConfig, draw_step
 from training.rollouts.conditions import BlankMotion
 from training.run.config import parse_config
@@ -129,6 +130,7 @@ def solve_last_layer(pipeline: ARDragPipeline, config: TransplantConfig) -> floa
         output_dir="", init_from=config.pipeline, causal=True, num_latents=config.num_latents, sigmas=config.sigmas
     )
     pool, model = LatentPool(load_latents(config.data), config.num_latents), ConditionedModel(pipeline)
+    pool.show(ControlMaker(pipeline))
     blank, seen = BlankMotion(pipeline), []
     hook = pipeline.transformer.proj_out.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     features, targets = [], []

@@ -30,6 +30,7 @@ class Carried(PixelControl):
 
     name: ClassVar[str] = "carried"
     about: ClassVar[str] = "Tracks are shown as the piece of the picture that each one carries (`control: carried`)."
+    takes_later: ClassVar[bool] = True
     radius: float = 0.11
 
     def __post_init__(self) -> None:

@@ -164,6 +164,8 @@ class Control(ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     """A sentence for model cards."""
+    takes_later: ClassVar[bool] = False
+    """Whether a track that begins late takes what is there then, so that the clip's own frames are needed."""
 
     @property
     def brush(self) -> float | None:

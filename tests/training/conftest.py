@@ -11,13 +11,16 @@ from datasets import Dataset
 from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions, image_slot
+from ardrag.controls.heat import Heat
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.transformer import CausalWanTransformer
+from training.controls.maker import control_text
 from training.run.checkpoint import find_state, step_of
 from training.run.clips import FEATURES, pack_clip
 
 
 CHANNELS, SIDE = 4, 4
+HEAT = control_text(Heat())
 
 
 def build_transformer(chunk_frames=1, **changes):
@@ -61,7 +64,9 @@ def random_clips(count, num_latents=4, height=32, width=32, channels=4, seed=0):
         picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         caption = f"a star moves {ways[i % 6]}"
         rows.append(
-            pack_clip(f"{num_latents}x{height}x{width}-{i}", "noise", caption, picture, tracks, 16.0, latents, motion)
+            pack_clip(
+                f"{num_latents}x{height}x{width}-{i}", "noise", caption, picture, tracks, 16.0, latents, HEAT, motion
+            )
         )
     return Dataset.from_list(rows, features=FEATURES)
 

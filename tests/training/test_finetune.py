@@ -47,6 +47,7 @@ def same(a, b):
 
 
 OWN = {"causal": True, "own_history": 0.7, "sigmas": [1.0, 0.5, 0.0], "first_latent_given": 1.0}
+CHANGED = {"control": "carried", "touch_force": 0.2, "dropped_tracks": 0.2, "late_tracks": 0.5, "track_noise": 6.0}
 MIXED = {"num_latents": 4, "gradient_accumulation_steps": 2, "motion_dropout": 0.5}
 
 
@@ -59,7 +60,7 @@ def mixed(run_inputs):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, id="bidi", marks=pytest.mark.slow),
+        pytest.param(CHANGED, id="changed tracks", marks=pytest.mark.slow),
         pytest.param({"causal": True, "gradient_accumulation_steps": 2}, id="causal", marks=pytest.mark.slow),
         pytest.param(OWN, id="own history"),
         pytest.param({**OWN, **MIXED}, id="mixed shapes", marks=pytest.mark.slow),

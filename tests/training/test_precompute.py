@@ -96,8 +96,8 @@ def test_touch_changes_smoothly_and_is_the_clip_s_own():
     )
     assert np.array_equal(force, again.force) and not np.array_equal(force, other.force)
     assert np.array_equal(pressed.xy, clip.tracks.to_array().xy) and touched(clip, 1.0) is clip
-    with pytest.raises(ValueError, match="touch_force: 0 must be above 0"):
-        PrecomputeConfig("vae", "out", touch_force=0)
+    with pytest.raises(ValueError, match="touch_force: -0.1 is no share"):
+        PrecomputeConfig("vae", "out", touch_force=-0.1)
 
 
 def test_batches_have_one_shape_and_lose_no_clip():

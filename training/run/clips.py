@@ -38,6 +38,7 @@ FEATURES = Features(
         "force": Value("large_binary"),
         "latent_shape": List(Value("int32")),
         "latents": Value("large_binary"),
+        "control": Value("string"),
         "motion": Value("large_binary"),
     }
 )
@@ -88,7 +89,8 @@ def pack_clip(
     tracks: TrackArrays,
     fps: float,
     latents: Tensor,
-    motion: Tensor,
+    control: str = "",
+    motion: Tensor | None = None,
 ) -> dict[str, Any]:
     """A row.
 
@@ -97,11 +99,14 @@ def pack_clip(
         source: what it was made from.
         picture: the reference, ``[H, W, 3]``.
         tracks: of ``T`` frames.
-        latents, motion: of the video and of its motion control, ``[C, F, H / 8, W / 8]``.
+        latents: of the video, ``[C, F, H / 8, W / 8]``.
+        control: name and settings of the motion control that is stored, as `training.controls.maker` writes them.
+        motion: its latents, likewise; None where none is stored.
     """
     from PIL import Image as Picture
 
-    assert latents.shape == motion.shape, "latents and motion of one clip"
+    assert motion is None or latents.shape == motion.shape, "latents and motion of one clip"
+    assert (motion is None) == (not control), "a motion is somebody's"
     height, width = picture.shape[:2]
     return {
         "schema": SCHEMA,
@@ -116,5 +121,6 @@ def pack_clip(
         **pack_tracks(tracks),
         "latent_shape": list(latents.shape),
         "latents": pack_half(latents),
-        "motion": pack_half(motion),
+        "control": control,
+        "motion": b"" if motion is None else pack_half(motion),
     }

@@ -8,7 +8,7 @@ in memory; the rest is read when it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ from ardrag.tracks.sampling import TrackArrays
 from pipelines import ARDragPipeline
 from pipelines.hub.client import clear_errors
 from training.run.clips import FEATURES, SCHEMA, unpack_half, unpack_tracks
+
+
+ShowTracks = Callable[[Mapping[str, Any], torch.Generator], Tensor]
+"""The motion slot ``[C, F, h, w]`` of a row, given the clip's generator (`training.controls.maker.ControlMaker`)."""
 
 
 @dataclass
@@ -64,13 +68,18 @@ def load_latents(sources: Sequence[str]) -> Dataset:
         raise ValueError("data: no folder given; write one with python -m training.precompute")
     parts = [open_rows(name, "data") for name in sources]
     for name, part in zip(sources, parts, strict=True):
-        missing = set(FEATURES) - set(part.column_names)
+        missing = set(FEATURES) - set(part.column_names) - {"control"}
         if missing:
             raise ValueError(
                 f"data: {name} lacks column(s) {', '.join(sorted(missing))} of {SCHEMA}; "
                 "write it anew with python -m training.precompute"
             )
-    return concatenate_datasets(parts)
+    return concatenate_datasets([with_control(part) for part in parts])
+
+
+def with_control(part: Dataset) -> Dataset:
+    """A dataset of before there was a column ``control``: nobody knows whose the stored motion is."""
+    return part if "control" in part.column_names else part.add_column("control", [""] * len(part))
 
 
 def shape_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
@@ -113,6 +122,11 @@ class LatentPool:
         """(latents, height, width in pixels) of each group."""
         self.groups: list[npt.NDArray[np.intp]] = [np.flatnonzero(kind.ravel() == k) for k in range(len(found))]
         assert shapes.shape == (4, len(dataset)), "latents are [C, F, H, W]"
+        self._show: ShowTracks = stored_motion
+
+    def show(self, show: ShowTracks) -> None:
+        """Have ``show`` make what batches show of the tracks, in the place of what is stored."""
+        self._show = show
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -134,7 +148,15 @@ class LatentPool:
         kind = choose([len(group) for group in self.groups], shape)
         places = [int(torch.randint(len(self.groups[kind]), (), generator=generator)) for generator in generators]
         rows = [self.rows[int(self.groups[kind][place])] for place in places]
-        return read_batch(rows, self.shapes[kind][0])
+        shown = [self._show(row, generator) for row, generator in zip(rows, generators, strict=True)]
+        return read_batch(rows, shown, self.shapes[kind][0])
+
+
+def stored_motion(row: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+    """What is stored beside the clip, whichever control that is."""
+    if not row["motion"]:
+        raise ValueError(f"data: clip {row['id']} has no control stored; run training.precompute with --control")
+    return unpack_half(row["motion"], row["latent_shape"])
 
 
 def require_fit(pool: LatentPool, pipeline: ARDragPipeline) -> None:
@@ -150,12 +172,10 @@ def require_fit(pool: LatentPool, pipeline: ARDragPipeline) -> None:
         )
 
 
-def read_batch(rows: Sequence[dict[str, Any]], num_latents: int) -> LatentBatch:
-    """The first ``num_latents`` latents of ``rows``, all of one picture size, as a batch."""
-    latents, motion = (
-        torch.stack([unpack_half(row[name], row["latent_shape"])[:, :num_latents] for row in rows])
-        for name in ("latents", "motion")
-    )
+def read_batch(rows: Sequence[dict[str, Any]], shown: Sequence[Tensor], num_latents: int) -> LatentBatch:
+    """The first ``num_latents`` latents of ``rows``, all of one picture size, and of what is ``shown``, as a batch."""
+    latents = torch.stack([unpack_half(row["latents"], row["latent_shape"])[:, :num_latents] for row in rows])
+    motion = torch.stack([motion[:, :num_latents] for motion in shown])
     tracks = []
     for row in rows:
         frames = 1 + (row["frames"] - 1) * (num_latents - 1) // max(row["latent_shape"][1] - 1, 1)

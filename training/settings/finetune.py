@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from training.settings.scale import MuonConfig
+from training.settings.tracks import TrackConfig
 
 
 @dataclass
-class FinetuneConfig(MuonConfig):
+class FinetuneConfig(TrackConfig, MuonConfig):
     """Configuration of stage 1."""
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
@@ -25,7 +26,7 @@ class FinetuneConfig(MuonConfig):
         metadata={"help": "First latents seen beyond the window, for ever; default: as init_from, else 0."},
     )
     control: str = field(
-        default="", metadata={"help": "What the data shows of the tracks, by name; default: as init_from, else heat."}
+        default="", metadata={"help": "What is shown of the tracks, by name; default: as init_from, else heat."}
     )
     image_fill: str = field(
         default="",
@@ -70,7 +71,8 @@ class FinetuneConfig(MuonConfig):
     validate: bool = field(default=True, metadata={"help": "Draw a validation sheet at every save."})
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        MuonConfig.__post_init__(self)
+        TrackConfig.__post_init__(self)
         if not self.vae and not self.init_from:
             raise ValueError("vae or init_from: give the VAE of a new model, or a pipeline to start from")
         if self.num_latents < 2:

@@ -50,7 +50,7 @@ def test_half_precision_and_its_limits():
 def test_a_row_survives_the_disk(tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (24, 48, 3), dtype=np.uint8)
     latents, motion = torch.randn(2, 4, 4, 3, 6)
-    row = pack_clip("a-1", "film.mp4", "a red star", picture, arrays(), 24.0, latents, motion)
+    row = pack_clip("a-1", "film.mp4", "a red star", picture, arrays(), 24.0, latents, "heat", motion)
     Dataset.from_list([row], features=FEATURES).save_to_disk(tmp_path)
     (kept,) = Dataset.load_from_disk(tmp_path)
     assert (

@@ -1,0 +1,1 @@
+"""What a model is shown of a clip's tracks while it trains."""
