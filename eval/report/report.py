@@ -173,7 +173,11 @@ def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> 
     found = next(iter(summary.values()))
     longest = max(entry["long_clips"] for entry in summary.values())
     more = f" (up to {longest} of them again with {LONG_FRAMES} frames)" if longest else ""
-    kind = "its test split: seeds, and partly shapes, that no training has seen" if suite.name == "sprites" else ""
+    kind = (
+        "its test split: seeds, and partly shapes, that no training has seen"
+        if suite.name in ("sprites", "small")
+        else ""
+    )
     named = f"FID{config.suffixes(suite.name).distance} and its like"
     return (
         f"{found['clips']} clips of suite `{config.suite}`{': ' + kind if kind else ''}; at most {config.num_frames} "

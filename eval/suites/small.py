@@ -1,0 +1,64 @@
+"""The small world's test split: 64x64 pixels, one or two sprites, exact truth; its options as `--world` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.open import read_options
+from ardrag.worlds.small import SmallWorld
+from ardrag.worlds.sprites import BENCHMARK_CLIPS, SpriteClip
+from eval.suites.case import Case, Suite
+from eval.suites.sprites import SPLIT, categories_of
+
+
+SIDE = 64
+
+
+class SmallSuite(Suite):
+    """The first clips of the test split.
+
+    Raises:
+        ValueError: if the world has no such option.
+    """
+
+    name = "small"
+
+    def __init__(self, options: str = "") -> None:
+        self._world = SmallWorld(**read_options(options))
+
+    def names(self) -> Sequence[str]:
+        """See `Suite`."""
+        return [f"{index:03d}" for index in range(BENCHMARK_CLIPS)]
+
+    def case(self, index: int, num_frames: int) -> Case:
+        """See `Suite`."""
+        clip = self._world.make(SPLIT, index, num_frames, SIDE, SIDE)
+        crossing = ("paths cross",) if cross(clip) else ()
+        several = () if len(clip.movers) > 1 else ("one path",)
+        return Case(
+            index=index,
+            name=f"{index:03d}",
+            picture=clip.frames[0],
+            prompt=clip.caption,
+            tracks=clip_tracks(clip),
+            num_frames=num_frames,
+            categories=(*categories_of(clip), *several, *crossing),
+            truth=clip.frames,
+            sprites=clip,
+        )
+
+    def digest(self) -> str:
+        """See `Suite`: the clips change with the code, which is part of every key, and with the options."""
+        return f"{self.name} {self._world.named}"
+
+
+def cross(clip: SpriteClip) -> bool:
+    """Whether two moved sprites cover each other to a half or more at some time."""
+    for one, other in combinations([clip.sprites[mover] for mover in clip.movers], 2):
+        if np.linalg.norm(one.xy - other.xy, axis=1).min() < (one.size + other.size) / 4:
+            return True
+    return False
