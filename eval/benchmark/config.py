@@ -34,8 +34,8 @@ class EvalConfig:
     suite: str = field(
         default="sprites",
         metadata={
-            "help": "sprites, photos, small, small:OPTIONS, folder:DIR, movebench:LIST, tapvid:FILE, vipseg:DIR, "
-            "mcbench:DIR, or counterfactual, counterfactual:SUITE, counterfactual:DIR (many tracks on one picture)."
+            "help": "sprites, photos, small, crossing, small:OPTIONS, folder:DIR, movebench:LIST, tapvid:FILE, "
+            "vipseg:DIR, mcbench:DIR, or counterfactual, counterfactual:SUITE, counterfactual:DIR (many tracks on one picture)."
         },
     )
     size: str = field(
@@ -97,7 +97,7 @@ class EvalConfig:
 
     def space(self, suite: str) -> str:
         """Feature space of the distances: ``sprite`` or ``standard``."""
-        own = "sprite" if suite in ("sprites", "photos", "small") else "standard"
+        own = "sprite" if suite in ("sprites", "photos", "small", "crossing") else "standard"
         return own if self.features == "auto" else self.features
 
     def suffixes(self, suite: str) -> Suffixes:

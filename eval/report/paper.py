@@ -31,7 +31,27 @@ TABLE_2 = {
     "w/o Self-Rollout": (0.44, 38.13, 353.75, 3.38, 0.9904, 4.02),
 }
 PAPER = {name: dict(zip(COLUMNS, row, strict=True)) for name, row in {**TABLE_1, **TABLE_2}.items()}
+CONTROL_ROWS = {
+    "flow": "DragNUWA",
+    "entity": "DragAnything",
+    "fused_flow": "Tora",
+    "boxes": "MagicMotion",
+    "causal, heat": "AR-Drag",
+}
+"""Which of the paper's systems shows its model what a row of the table of controls is shown (`ardrag.controls`)."""
 ROW_NOTES = {
+    "heat": "the paper's control, here of a bidirectional model; each row from one start, with equal clips and steps",
+    "coloured": "heat, each track in a colour of its own",
+    "carried": "the piece of the picture that was grabbed, along its track",
+    "copied": "the picture's latent features, copied along the tracks (Wan-Move)",
+    "track_ids": "identities on the latent grid and a head (MotionStream)",
+    "entity": "the mean feature of what was grabbed (DragAnything)",
+    "flow": "sparse smoothed flow (DragNUWA)",
+    "fused_flow": "flow fused into every block (Tora)",
+    "boxes": "coloured boxes (MagicMotion's last stages)",
+    "start": "the common start, which never saw a track",
+    "causal, heat": "causal from the same start: AR-Drag's stage 1 alone, neither distilled nor reinforced",
+    "causal, carried": "the same with what is carried",
     "w/o RL": "before stage 3",
     "w/o Self-Rollout": "the same distillation, but the prediction of the exit step becomes history",
     "Self-Forcing": "as that, in chunks of three latents",
@@ -43,3 +63,9 @@ ROW_NOTES = {
     "truth": "the true video: the floor of each measure",
 }
 """What our rows are where the name alone does not say it."""
+
+
+def paper_row(name: str) -> str | None:
+    """The row of the paper's tables that stands beside ours."""
+    own = CONTROL_ROWS.get(name, name)
+    return own if own in PAPER else None

@@ -175,7 +175,7 @@ def _introduction(config: EvalConfig, suite: Suite, summary: dict[str, Any]) -> 
     more = f" (up to {longest} of them again with {LONG_FRAMES} frames)" if longest else ""
     kind = (
         "its test split: seeds, and partly shapes, that no training has seen"
-        if suite.name in ("sprites", "small")
+        if suite.name in ("sprites", "small", "crossing")
         else ""
     )
     named = f"FID{config.suffixes(suite.name).distance} and its like"

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.benchmark.config import Suffixes
 from eval.report.columns import BY_KEY, CATEGORY_METRICS, DISTANCES, MAIN, METRICS
-from eval.report.paper import COLUMNS, PAPER
+from eval.report.paper import COLUMNS, PAPER, paper_row
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -100,9 +100,9 @@ def beside_the_paper(summary: Summary, suffixes: Suffixes) -> Table:
         "consistency": ("motion consistency", _consistency),
     }
     rows = [
-        [name, label, measure(found), COLUMNS[key], f"{PAPER[name][key]:g}"]
+        [name if row == name else f"{name} ({row})", label, measure(found), COLUMNS[key], f"{PAPER[row][key]:g}"]
         for name, found in summary.items()
-        if name in PAPER
+        if (row := paper_row(name)) is not None
         for key, (label, measure) in ours.items()
     ]
     return ["system", "measured here", "here", "the paper's metric", "paper (1.3B, one H20, other clips)"], rows

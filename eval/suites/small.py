@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, count, islice
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from eval.suites.sprites import SPLIT, categories_of
 
 
 SIDE = 64
+NUM_FRAMES = 25
+"""Length of the clips that are asked whether their paths cross."""
+CROSSING_CLIPS = 24
+"""Of some twelve hundred."""
 
 
 class SmallSuite(Suite):
@@ -54,6 +59,26 @@ class SmallSuite(Suite):
     def digest(self) -> str:
         """See `Suite`: the clips change with the code, which is part of every key, and with the options."""
         return f"{self.name} {self._world.named}"
+
+
+class CrossingSuite(SmallSuite):
+    """The first clips of the test split in which two paths cross."""
+
+    name = "crossing"
+
+    def __init__(self, options: str = "") -> None:
+        super().__init__(options)
+        clips = ((index, self._world.make(SPLIT, index, NUM_FRAMES, SIDE, SIDE)) for index in count())
+        self._indices = [index for index, _ in islice(((i, c) for i, c in clips if cross(c)), CROSSING_CLIPS)]
+
+    def names(self) -> Sequence[str]:
+        """See `Suite`."""
+        return [f"{index:04d}" for index in self._indices]
+
+    def case(self, index: int, num_frames: int) -> Case:
+        """See `Suite`."""
+        number = self._indices[index]
+        return replace(super().case(number, num_frames), index=index, name=f"{number:04d}")
 
 
 def cross(clip: SpriteClip) -> bool:

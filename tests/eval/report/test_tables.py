@@ -5,7 +5,7 @@ import pytest
 from eval.benchmark.config import EvalConfig, Suffixes
 from eval.benchmark.systems import System
 from eval.report.columns import METRICS
-from eval.report.paper import PAPER, TABLE_1, TABLE_2
+from eval.report.paper import PAPER, TABLE_1, TABLE_2, paper_row
 from eval.report.tables import (
     beside_the_paper,
     category_table,
@@ -72,6 +72,7 @@ def test_the_paper_stands_apart(summary):
 
 
 def test_numbers_of_the_paper():
+    assert paper_row("fused_flow") == "Tora" and paper_row("carried") is None and paper_row("w/o RL") == "w/o RL"
     assert len(TABLE_1) == 6 and len(TABLE_2) == 4 and len(PAPER) == 10
     assert PAPER["teacher model"]["fvd"] == 151.46 and PAPER["MagicMotion"]["latency"] == 1426.37
 

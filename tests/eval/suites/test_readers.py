@@ -222,7 +222,7 @@ def test_names_of_suites(tmp_path):
     assert open_suite("sprites").name == "sprites"
     for text in ("sprite", "nothing:x", "folder:", "sprites:x"):
         with pytest.raises(
-            ValueError, match="suite: .* is unknown; use sprites, photos, small, or one of folder, movebench"
+            ValueError, match="suite: .* is unknown; use sprites, photos, small, crossing, or one of folder, movebench"
         ):
             open_suite(text)
     write_case(SpriteSuite().case(0, 5), tmp_path)

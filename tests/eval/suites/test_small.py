@@ -41,6 +41,16 @@ def test_sprites_cross_where_they_cover_each_other():
     assert cross(replace(clip, sprites=(one, replace(apart, xy=met)), movers=(0, 1)))
 
 
+def test_the_crossing_suite_holds_clips_that_cross_and_no_others(monkeypatch):
+    monkeypatch.setattr("eval.suites.small.CROSSING_CLIPS", 2)
+    suite = open_suite("crossing")
+    numbers = [index for index in range(int(suite.names()[1]) + 1) if cross(SmallWorld().make("test", index))]
+    assert suite.names() == [f"{index:04d}" for index in numbers] and len(suite) == 2
+    case = suite.case(1, 25)
+    assert "paths cross" in case.categories and (case.index, case.name) == (1, suite.names()[1])
+    assert np.array_equal(case.truth, SmallWorld().make("test", numbers[1]).frames)
+
+
 def test_options_are_part_of_the_digest_and_checked():
     assert open_suite("small:passers_by=1").digest() != open_suite("small").digest()
     assert len(open_suite("small:passers_by=1").case(0, 5).sprites.free) == 1
