@@ -138,6 +138,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         callback_on_step_end: StepEndCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int | None = None,
+        masks: Tensor | None = None,
         mode: str | None = None,
     ) -> ARDragPipelineOutput | tuple[Any, list[Tracks]]:
         """Generate whole clips: one for each picture, or for each prompt of one picture.
@@ -165,6 +166,8 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
                 next latent on, or set ``_interrupt``: the call then ends with the latent that is being made.
             callback_on_step_end_tensor_inputs: only ``"latents"`` exists.
             max_sequence_length: text tokens; default is the tokenizer's own number.
+            masks: ``[P, H, W]`` in 0..1 of the size that is generated, what each track is on, alike for all clips; for
+                checkpoints that are shown masks.
             mode: ``"causal"``, latent after latent, or ``"bidirectional"``, all at once; default is the checkpoint's.
 
         Raises:
@@ -204,6 +207,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
                 "latents": clip.latents,
                 "attention_kwargs": attention_kwargs,
                 "max_sequence_length": max_sequence_length,
+                "masks": masks,
             }
             if mode == "causal":
                 told = self._step_callback(callback_on_step_end, num_inference_steps, length)

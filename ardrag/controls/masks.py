@@ -33,7 +33,7 @@ class Masks(PixelControl):
         """
         if scene.masks is None:
             raise ValueError(
-                "masks: the control shows masks, and none were given; give start_session masks=[P, H, W] in 0..1"
+                "masks: the control shows masks, and none were given; give masks=[P, H, W] in 0..1, one for each track"
             )
         return scene.masks.float(), ()
 

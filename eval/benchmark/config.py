@@ -35,7 +35,8 @@ class EvalConfig:
         default="sprites",
         metadata={
             "help": "sprites, photos, small, crossing, small:OPTIONS, folder:DIR, movebench:LIST, tapvid:FILE, "
-            "vipseg:DIR, mcbench:DIR, or counterfactual, counterfactual:SUITE, counterfactual:DIR (many tracks on one picture)."
+            "vipseg:DIR, mcbench:DIR, or counterfactual, counterfactual:SUITE, counterfactual:DIR (many tracks on "
+            "one picture)."
         },
     )
     size: str = field(

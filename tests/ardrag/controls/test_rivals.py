@@ -106,7 +106,7 @@ def test_masks_move_with_their_track_and_are_asked_for() -> None:
     video = Masks().paint_clip(Rows.of(way), Scene(still(), still(), masks))
     moved = masks.roll((4, 8), (1, 2))
     torch.testing.assert_close(video[:, 4], moved.expand(3, -1, -1) * 2 - 1, rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match=r"masks: .* none were given; give start_session masks"):
+    with pytest.raises(ValueError, match=r"masks: .* none were given; give masks=\[P, H, W\]"):
         Masks().begin(scene())
     two = Tracks.from_points([[(0, 0.2, 0.3)], [(0, 0.7, 0.3)]], num_frames=5)
     with pytest.raises(ValueError, match="masks: 1 given, but there is a track 1; give one for each"):

@@ -34,3 +34,42 @@ def test_conditions_are_those_of_a_session(make_pipeline, picture, name):
     assert torch.equal(conditions.text, seen[0].text) and torch.equal(conditions.image_tokens, seen[0].image_tokens)
     expected = GeneratorNoise([seeded_generator(0)], torch.device("cpu"), torch.float32)((1, 4, *motion.shape[2:]))
     assert torch.equal(conditions.image[:, :, 1:], expected[:, :, 1:])
+
+
+@pytest.fixture
+def masked(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.register_to_config(control=build_control("masks").config())
+    return pipeline
+
+
+TWO = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.4)], [(0, 0.9, 0.1)]], num_frames=9)
+
+
+@pytest.mark.parametrize("call", ["causal", "bidirectional", "stream", "start_session"])
+def test_a_checkpoint_that_is_shown_masks_says_that_it_needs_them(masked, picture, call):
+    missing = (
+        r"^masks: the control shows masks, and none were given; give masks=\[P, H, W\] in 0..1, one for each track$"
+    )
+    with pytest.raises(ValueError, match=missing):
+        if call in ("causal", "bidirectional"):
+            masked(picture, "a star", tracks=TWO, mode=call)
+        elif call == "stream":
+            masked.stream(picture, "a star", tracks=TWO)
+        else:
+            masked.start_session(picture, "a star")
+
+
+@pytest.mark.parametrize("mode", ["causal", "bidirectional"])
+def test_masks_reach_the_model_and_are_checked(masked, picture, mode):
+    first, other = torch.zeros(2, 2, picture.height, picture.width)
+    first[:, :16], other[:, 16:] = 1, 1
+    made = []
+    for masks in (first, first, other):
+        options = {"masks": masks, "output_type": "latent", "generator": torch.Generator().manual_seed(0)}
+        made.append(masked(picture, tracks=TWO, mode=mode, **options).frames)
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+    with pytest.raises(ValueError, match=r"masks: \[2, 8, 8\] must be \[P, 32, 32\], one for each track"):
+        masked(picture, tracks=TWO, mode=mode, masks=torch.ones(2, 8, 8))
+    with pytest.raises(ValueError, match="masks: 1 given, but there is a track 1; give one for each"):
+        masked(picture, tracks=TWO, mode=mode, masks=torch.ones(1, 32, 32))
