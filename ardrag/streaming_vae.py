@@ -42,6 +42,11 @@ def _channels_last_3d(video: torch.Tensor) -> torch.Tensor:
     return video.contiguous(memory_format=torch.channels_last_3d)
 
 
+def _folded(weight: torch.Tensor, first_tap: int) -> torch.Tensor:
+    """The weight [C', C, taps, kh, kw] of a convolution from `first_tap` on, as [C', kh, kw, taps*C]."""
+    return weight[:, :, first_tap:].permute(0, 3, 4, 2, 1).flatten(3)
+
+
 class FoldedCausalConv3d(WanCausalConv3d):
     """A `WanCausalConv3d` computed as one `conv2d` over (time taps x channels); same parameters, same results.
 
@@ -76,7 +81,9 @@ class FoldedCausalConv3d(WanCausalConv3d):
         num_outputs = (frames.shape[1] + num_zeros - self.kernel_size[0]) // self.stride[0] + 1
         first_tap = max(0, num_zeros - self.stride[0] * (num_outputs - 1))
         gathered = self._gather_taps(frames, num_zeros, num_outputs, first_tap)
-        outputs = self._spatial_conv(gathered.flatten(0, 1), self._fold_weight(first_tap))  # [B*T', H', W', C']
+        outputs = self._spatial_conv(
+            gathered.flatten(0, 1), remembered(self, self.weight, _folded, first_tap)
+        )  # [B*T', H', W', C']
         return outputs.reshape(x.shape[0], num_outputs, *outputs.shape[1:]).permute(0, 4, 1, 2, 3)
 
     def _takes_products(self, num_frames: int) -> bool:
@@ -119,11 +126,6 @@ class FoldedCausalConv3d(WanCausalConv3d):
         taps = range(first_tap, self.kernel_size[0])
         seen = [frames[:, tap + shift : tap + shift + span : self.stride[0]] for tap in taps]
         return seen[0] if len(seen) == 1 else torch.cat(seen, dim=-1)
-
-    def _fold_weight(self, first_tap: int) -> torch.Tensor:
-        """The weight [C', C, taps, kh, kw] from `first_tap` on, as [C', kh, kw, taps*C]."""
-        weight: torch.Tensor = self.weight[:, :, first_tap:]
-        return weight.permute(0, 3, 4, 2, 1).flatten(3)
 
     def _spatial_conv(self, frames: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Convolve `frames` [N, H, W, C] with `weight` [C', kh, kw, C] in channels-last memory: [N, H', W', C']."""

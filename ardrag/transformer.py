@@ -157,6 +157,11 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         if (config.image_dim is None) != (config.added_kv_proj_dim is None):
             raise ValueError("Give both image_dim and added_kv_proj_dim (image tokens), or neither.")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format that the model works in, however its weights are kept. diffusers asks all modules for it."""
+        return self.patch_embedding.weight.dtype
+
     def new_cache(
         self,
         batch_size: int,

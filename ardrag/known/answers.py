@@ -14,7 +14,7 @@ import hashlib
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -33,12 +33,11 @@ class WeightsThen:
     calls, which say nothing.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._marks = [_mark(part) for part in _tensors_of(model)]
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self._marks = [_mark(part) for part in parts]
 
-    def are_of(self, model: nn.Module) -> bool:
-        """Whether ``model`` still has them."""
-        parts = _tensors_of(model)
+    def are(self, parts: Sequence[Tensor]) -> bool:
+        """Whether these parameters and buffers are still the same."""
         return len(parts) == len(self._marks) and all(
             version == _version(part) and dtype == part.dtype and (ref is None or ref() is part)
             for (ref, version, dtype), part in zip(self._marks, parts, strict=True)
@@ -48,13 +47,13 @@ class WeightsThen:
 class Answers:
     """What a model with certain weights answered on one device, the latest `MAX_ANSWER_BYTES` of it."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self._weights, self._device = WeightsThen(model), device
+    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        self._weights, self._device = WeightsThen(parts), device
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
 
-    def are_of(self, model: nn.Module, device: torch.device) -> bool:
-        """Whether ``model`` would still answer so."""
-        return device == self._device and self._weights.are_of(model)
+    def are_of(self, parts: Sequence[Tensor], device: torch.device) -> bool:
+        """Whether a model of these parameters and buffers would still answer so."""
+        return device == self._device and self._weights.are(parts)
 
     def find(self, question: Hashable) -> Any:
         """The answer to a question, or None."""
@@ -89,14 +88,17 @@ def answer(model: nn.Module, asked: bytes, device: torch.device, make: Callable[
     gradients are on, in training, and for weights made under `torch.inference_mode`, whose changes nobody counts, it
     is made every time.
     """
-    if torch.is_grad_enabled() or model.training or any(part.is_inference() for part in _tensors_of(model)):
+    if torch.is_grad_enabled() or model.training:
+        return make()
+    parts = list(_tensors_of(model))
+    if any(part.is_inference() for part in parts):
         return make()
     autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     question = (asked, autocast)
     with _answers_lock:
         known = _answers.get(model)
-        if known is None or not known.are_of(model, device):
-            known = _answers[model] = Answers(model, device)
+        if known is None or not known.are_of(parts, device):
+            known = _answers[model] = Answers(parts, device)
         given = known.find(question)
     if given is None:
         given = make()
@@ -106,8 +108,11 @@ def answer(model: nn.Module, asked: bytes, device: torch.device, make: Callable[
     return found
 
 
-def _tensors_of(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+def _tensors_of(model: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers; what two modules share comes twice: `Module.parameters` takes long to avoid it."""
+    for module in model.modules():
+        yield from (part for part in module._parameters.values() if part is not None)
+        yield from (part for part in module._buffers.values() if part is not None)
 
 
 def _version(part: Tensor) -> int:

@@ -27,7 +27,14 @@ class EncodingMixin:
     tokenizer: Any
     image_encoder: Any
     image_processor: Any
-    _execution_device: torch.device
+
+    @property
+    def _execution_device(self) -> torch.device:
+        """Where the models run. diffusers asks each of their modules, for milliseconds, whether it is offloaded."""
+        if torch.accelerator.is_available():
+            asked: torch.device = super()._execution_device  # type: ignore[misc]
+            return asked
+        return next((self.text_encoder if self.transformer is None else self.transformer).parameters()).device
 
     def encode_prompt(
         self,

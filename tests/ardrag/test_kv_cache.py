@@ -11,7 +11,12 @@ SIZES = {"num_layers": LAYERS, "batch_size": 1, "num_heads": 1, "head_dim": 2, "
 
 
 def make(window=3, chunk=1, **options):
-    return KVCache(**SIZES, window_frames=window, chunk_frames=chunk, **options)
+    """A cache in whose buffers lies what nobody wrote; were it read, it would show in all numbers."""
+    cache = KVCache(**SIZES, window_frames=window, chunk_frames=chunk, **options)
+    for buffers in cache._buffers():
+        for buffer in buffers:
+            buffer.fill_(float("nan"))
+    return cache
 
 
 def chunk_of(start, count, mark=0.0):

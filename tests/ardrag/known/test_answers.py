@@ -81,12 +81,13 @@ def test_an_optimizer_step_is_a_change():
 def test_moving_weights_out_and_in_is_no_change():
     """What offloading does: the same parameters, elsewhere; or placeholders between two calls."""
     model = nn.Linear(3, 2)
-    weights = WeightsThen(model)
+    weights = WeightsThen([*model.parameters()])
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
-    assert weights.are_of(model) and not weights.are_of(nn.Linear(3, 2))
-    placeholders = WeightsThen(model.to("meta"))
-    assert placeholders.are_of(nn.Linear(3, 2, device="meta")) and not weights.are_of(model)
+    assert weights.are([*model.parameters()]) and not weights.are([*nn.Linear(3, 2).parameters()])
+    placeholders = WeightsThen([*model.to("meta").parameters()])
+    again = [*nn.Linear(3, 2, device="meta").parameters()]
+    assert placeholders.are(again) and not weights.are(again) and not placeholders.are(again[:1])
 
 
 @torch.no_grad()

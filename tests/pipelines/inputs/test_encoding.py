@@ -93,3 +93,25 @@ def test_a_blank_control_and_grey_are_made_once_for_all_takes(make_pipeline, pic
         takes.append(video(pipe, picture, motion_guidance_scale=2.0))
         assert len(calls) == (9 if len(takes) == 1 else 3)
     assert np.array_equal(*takes) and takes[0].shape == (9, SIDE, SIDE, 3)
+
+
+def test_where_models_run_is_what_diffusers_finds(make_pipeline):
+    from diffusers import DiffusionPipeline
+
+    pipe = make_pipeline()
+    asked = DiffusionPipeline._execution_device.fget
+    assert pipe._execution_device == asked(pipe) == torch.device("cpu")
+    pipe.to("meta")
+    assert pipe._execution_device == asked(pipe) == torch.device("meta")
+
+
+def test_the_number_format_of_a_transformer_is_what_diffusers_finds(make_pipeline):
+    from diffusers import ModelMixin
+
+    model = make_pipeline().transformer
+    asked = ModelMixin.dtype.fget
+    for kind in (torch.float32, torch.bfloat16):
+        model.to(kind)
+        assert model.dtype == asked(model) == kind
+    model.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    assert model.dtype == asked(model) == torch.bfloat16
