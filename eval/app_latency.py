@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import socket
 import statistics
@@ -34,6 +35,8 @@ from eval.record import REPOSITORY, record_lines, run_record, write_json, write_
 
 
 START_SECONDS = 300.0
+SPARE_FRAMES = 16
+"""By which a clip is longer than what its visitor will see of it."""
 GOALS = {"press_ms": 1000, "live_fps": 12}
 
 
@@ -92,12 +95,17 @@ class Page:
         self.socket.close()
 
 
+def clip_frames(shown: float) -> int:
+    """Frames of a clip in which ``shown`` of them can be seen before it ends, with some to spare: 4k + 1."""
+    return 4 * math.ceil(shown / 4) + SPARE_FRAMES + 1
+
+
 def live(url: str, example: dict[str, Any], steps: int, fps: float, seconds: float, seed: int) -> Live:
     """Press on an example where its first track begins, drag to where it ends for ``seconds``, let go."""
     page = Page(url)
     try:
         order = {"prompt": example["prompt"], "seed": seed, "steps": steps, "tracks": None, "paced": True}
-        page.say(type="start", picture=example["picture"], num_frames=1 + 4 * round(fps * seconds), **order)
+        page.say(type="start", picture=example["picture"], num_frames=clip_frames(fps * seconds), **order)
         page.wait("started")  # the page asks for this when the pointer comes near
         points = example["tracks"]["tracks"][0]["points"]
         start, end = ((points[i]["x"], points[i]["y"]) for i in (0, -1))

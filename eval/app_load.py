@@ -199,15 +199,22 @@ def summary(takes: Sequence[Live | str]) -> dict[str, Any]:
     return {
         "takes": len(good),
         "fps": sum(take.frames for take in good) / max(1e-9, sum(take.seconds for take in good)),
-        "press_ms": statistics.median(take.press_ms for take in good) if good else float("nan"),
+        "press_ms": statistics.median(take.press_ms for take in good) if good else None,
         "broken": [take for take in takes if not isinstance(take, Live)],
     }
 
 
 def fairness(visitors: Sequence[dict[str, Any]]) -> float:
-    """The fastest visitor's rate against the slowest's."""
+    """The fastest visitor's rate against the slowest's.
+
+    Raises:
+        RuntimeError: if a visitor saw nothing; it tells what their takes broke off with.
+    """
+    for number, visitor in enumerate(visitors, start=1):
+        if not visitor["takes"]:
+            raise RuntimeError(f"visitor {number} saw no take to its end: {visitor['broken'][:1]}")
     rates = [visitor["fps"] for visitor in visitors]
-    return max(rates) / max(1e-9, min(rates))
+    return max(rates) / min(rates)
 
 
 def growth(memory: Sequence[float]) -> float:

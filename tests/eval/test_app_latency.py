@@ -2,8 +2,9 @@
 
 import pytest
 
+from app_assets.server import Limits
 from eval import app_latency
-from eval.app_latency import Live, Page, markdown, measure, summary, together
+from eval.app_latency import Live, Page, clip_frames, markdown, measure, summary, together
 
 
 @pytest.mark.slow
@@ -43,3 +44,9 @@ def test_app_that_does_not_start_is_named(tmp_path):
         app_latency.running_app(str(tmp_path / "nothing")),
     ):
         pass
+
+
+@pytest.mark.parametrize("shown", [0.5, 64, 240])
+def test_a_clip_is_longer_than_what_is_seen_of_it_and_no_longer_than_allowed(shown):
+    frames = clip_frames(shown)
+    assert frames % 4 == 1 and shown + 4 < frames <= Limits().max_frames

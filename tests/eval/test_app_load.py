@@ -31,8 +31,9 @@ def test_shares_and_growth_are_those_of_the_worst():
     assert growth([500, 600, 610, 590]) == 10 and growth([500, 600, 590]) == -10 and growth([500]) == 0
 
 
-def test_a_visitor_who_gets_nothing_is_the_slowest():
-    assert fairness([summary([Live(100, 30, 0, 2.0)]), summary(["cut off"])]) > 1000
+def test_a_visitor_who_gets_nothing_is_named():
+    with pytest.raises(RuntimeError, match="visitor 2 saw no take to its end: .'cut off'"):
+        fairness([summary([Live(100, 30, 0, 2.0)]), summary(["cut off"])])
 
 
 def test_what_breaks_is_counted_and_the_crowd_goes_on():
