@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ardrag.controls.boxes import Boxes
-from ardrag.controls.carried import Carried
+from ardrag.controls.carried import Carried, Collage
 from ardrag.controls.control import Control
 from ardrag.controls.copied import Copied
 from ardrag.controls.entity import Entity
@@ -18,7 +18,19 @@ from ardrag.controls.masks import Masks
 from ardrag.controls.track_ids import TrackIds, attach_head
 
 
-FAMILY: tuple[type[Control], ...] = (Heat, Coloured, Carried, Copied, TrackIds, Flow, FusedFlow, Entity, Masks, Boxes)
+FAMILY: tuple[type[Control], ...] = (
+    Heat,
+    Coloured,
+    Carried,
+    Collage,
+    Copied,
+    TrackIds,
+    Flow,
+    FusedFlow,
+    Entity,
+    Masks,
+    Boxes,
+)
 CONTROLS = {kind.name: kind for kind in FAMILY}
 MODULES: dict[str, Callable[..., None]] = {"track_ids": attach_head, "fused_flow": attach_fuser}
 """How a transformer is changed for a control, by the name in its configuration's ``control_module``."""

@@ -1,23 +1,29 @@
-"""The carried piece: on neutral grey, what was grabbed moves along its path. It says what moves, not only where.
+"""The carried piece: what was grabbed moves along its path. It says what moves, not only where.
 
 Round each visible point lies the piece of the picture that was round the point when it was grabbed, with the soft edge
 ``force * exp(-(d^2 / 2 s^2)^2)``; later tracks lie on top. ``s`` is the track's own ``sigma`` (its brush), or
 ``radius``, each times ``sqrt(H W)``. A track that begins while the clip goes on carries what is there *then*: it takes
 its piece from the last finished frame.
+
+`Carried` shows the pieces on neutral grey. `Collage` shows them on the picture, as an animation of paper cut-outs
+would: where a piece was taken there is grey, and where it is let go it stays. What rests and what moves are then both
+there to be seen, in latents of a video like those that are asked for; from the first latent, which stands for a single
+frame, the latents of the same picture at rest differ by a sixth of their variance.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ardrag.controls.control import Look, Piece, PixelControl, Rows, Stretch, grabs, spreads
+from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
 
 
 REACH = 2.5
@@ -44,30 +50,118 @@ class Carried(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; what each track holds is remembered."""
-        frame = look()
-        stretches, held = grabs(rows, torch.cat([frame, torch.ones_like(frame[:1])]), memory or ())
-        video = frame.new_zeros(3, len(rows), *frame.shape[1:])
-        for stretch in stretches:
-            self._carry(video, stretch, rows)
+        stretches, held = grabs(rows, lambda: with_edge(look()), memory or ())
+        like = stretches[0].piece.source if stretches else torch.empty(0)
+        video = like.new_zeros(3, len(rows), *size_of(look))
+        self.carry(video, stretches, rows)
         return video, held
 
-    def _carry(self, video: Tensor, stretch: Stretch, rows: Rows) -> None:
-        """Lay one piece over the frames of its stretch."""
+    def carry(self, video: Tensor, stretches: Iterable[Stretch], rows: Rows) -> None:
+        """Lay the pieces over the frames of their stretches, in place."""
+        for stretch in stretches:
+            visible = rows.arrays.visible[stretch.start : stretch.stop, stretch.track]
+            seen = np.arange(stretch.start, stretch.stop)[visible]
+            places = rows.arrays.xy[seen, stretch.track]
+            self.lay(video, stretch, rows, seen.tolist(), places, rows.arrays.force[seen, stretch.track])
+
+    def lay(
+        self,
+        video: Tensor,
+        stretch: Stretch,
+        rows: Rows,
+        frames: Sequence[int],
+        places: np.ndarray,
+        force: np.ndarray,
+        colour: float = 1,
+    ) -> None:
+        """Lay the piece of a stretch over ``frames`` at ``places`` ``[n, 2]``, its colours times ``colour``."""
         height, width = video.shape[2:]
-        visible = rows.arrays.visible[stretch.start : stretch.stop, stretch.track]
-        seen = np.arange(stretch.start, stretch.stop)[visible]
-        places = rows.arrays.xy[seen, stretch.track].astype(np.float64) * (width, height)
+        points = places.astype(np.float64) * (width, height)
         spread = spreads(rows.brushes, self.radius)[stretch.track] * math.sqrt(height * width)
         reach = min(math.ceil(REACH * spread), max(height, width))
-        corners = np.floor(places).astype(int) - reach
-        force = torch.from_numpy(rows.arrays.force[seen, stretch.track]).to(video)
-        layer = cut(stretch.piece, torch.from_numpy(places - corners).to(video), reach, spread)
-        layer = layer * force[:, None, None, None]
-        for t, (x, y), piece in zip(seen.tolist(), corners.tolist(), layer, strict=True):
+        corners = np.floor(points).astype(int) - reach
+        layer = cut(stretch.piece, torch.from_numpy(points - corners).to(video), reach, spread)
+        layer = layer * torch.from_numpy(force).to(video)[:, None, None, None]
+        for t, (x, y), piece in zip(frames, corners.tolist(), layer, strict=True):
             under = video[:, t, max(y, 0) : max(y + 2 * reach + 1, 0), max(x, 0) : max(x + 2 * reach + 1, 0)]
             left, top = max(-x, 0), max(-y, 0)
             over = piece[:, top : top + under.shape[1], left : left + under.shape[2]]
-            under.mul_(1 - over[3]).add_(over[:3])
+            under.mul_(1 - over[3]).add_(colour * over[:3])
+
+
+class Left(NamedTuple):
+    """Where a track was seen last, ``xy`` ``[2]`` in 0..1, and how firmly it was held there."""
+
+    xy: np.ndarray
+    force: np.ndarray
+
+
+class Table(NamedTuple):
+    """What a collage remembers: what lies still, ``ground`` ``[3, H, W]``, and what each track holds, and where."""
+
+    ground: Tensor
+    held: Held = ()
+    left: tuple[Left | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collage(Carried):
+    """See the module."""
+
+    name: ClassVar[str] = "collage"
+    about: ClassVar[str] = "Tracks are shown as pieces that move over the picture (`control: collage`)."
+
+    def begin(self, scene: Scene) -> Table:
+        """See `PixelControl`: at first there is the picture."""
+        return Table(scene.picture)
+
+    def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
+        """See `PixelControl`."""
+        table = Table(look()) if memory is None else memory
+        stretches, held = grabs(rows, lambda: with_edge(look()), table.held)
+        ground = table.ground[:, None].repeat(1, len(rows) + 1, 1, 1)  # and what it will be after these rows
+        let_go = (stretch for stretch in stretches if stretch.stop < len(rows))
+        for stretch in sorted(let_go, key=lambda stretch: stretch.stop):
+            rest = range(stretch.stop, len(rows) + 1)
+            place, force = left_at(rows, stretch, table.left)
+            self.hollow(ground, stretch, rows, rest, np.repeat(force, len(rest)))
+            self.lay(ground, stretch, rows, rest, np.repeat(place[None], len(rest), 0), np.repeat(force, len(rest)))
+        video = ground[:, :-1].clone()
+        for stretch in stretches:
+            frames = slice(stretch.start, stretch.stop)
+            self.hollow(
+                video, stretch, rows, range(frames.start, frames.stop), rows.arrays.force[frames, stretch.track]
+            )
+        self.carry(video, stretches, rows)
+        return video, Table(ground[:, -1].clone(), held, last_seen(rows, table.left))
+
+    def hollow(self, video: Tensor, stretch: Stretch, rows: Rows, frames: Sequence[int], force: np.ndarray) -> None:
+        """Grey where the piece of a stretch was taken, as firmly as it is held."""
+        places = np.repeat(np.array(stretch.piece.xy)[None], len(frames), 0)
+        self.lay(video, stretch, rows, frames, places, force, colour=0)
+
+
+def with_edge(frame: Tensor) -> Tensor:
+    """A picture ``[3, H, W]`` and a channel of ones: beyond the picture there is nothing to carry."""
+    return torch.cat([frame, torch.ones_like(frame[:1])])
+
+
+def last_seen(rows: Rows, left: tuple[Left | None, ...], stop: int | None = None) -> tuple[Left | None, ...]:
+    """Where each track was seen last before row ``stop`` (the end), ``left`` where these rows do not see it."""
+    xy, visible, force = rows.arrays
+    after = []
+    for track in range(xy.shape[1]):
+        seen = visible[:stop, track].nonzero()[0]
+        known = left[track] if track < len(left) else None
+        after.append(Left(xy[seen[-1], track], force[seen[-1:], track]) if len(seen) else known)
+    return tuple(after)
+
+
+def left_at(rows: Rows, stretch: Stretch, left: tuple[Left | None, ...]) -> Left:
+    """Where the track of a stretch was seen last before it ends."""
+    place = last_seen(rows, left, stretch.stop)[stretch.track]
+    assert place is not None, "what is held has been seen"
+    return place
 
 
 def cut(piece: Piece, points: Tensor, reach: int, spread: float) -> Tensor:

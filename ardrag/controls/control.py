@@ -17,6 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -116,20 +117,23 @@ Held = tuple[Piece | None, ...]
 """What each track holds."""
 
 
-def grabs(rows: Rows, source: Tensor, held: Held) -> tuple[list[Stretch], Held]:
-    """Which piece each track holds when, and what it holds at the end; new pieces come from ``source``.
+def grabs(rows: Rows, take: Callable[[], Tensor], held: Held) -> tuple[list[Stretch], Held]:
+    """Which piece each track holds when, and what it holds at the end; ``take`` gives the source of new pieces.
+
+    It is not asked where nothing is grabbed: a source that is still in the making would have to be waited for.
 
     A track takes its piece where it is first seen and keeps it while it is hidden. Let go (not visible, force 0) it
     drops the piece, and takes another when it is seen again.
     """
     stretches: list[Stretch] = []
     after: list[Piece | None] = []
+    source = cache(take)
     xy, visible, force = (column.tolist() for column in rows.arrays)
     for track in range(rows.arrays.xy.shape[1]):
         piece, begun = held[track] if track < len(held) else None, 0
         for t in range(len(rows)):
             if visible[t][track] and piece is None:
-                piece, begun = Piece(source, (xy[t][track][0], xy[t][track][1])), t
+                piece, begun = Piece(source(), (xy[t][track][0], xy[t][track][1])), t
             elif piece is not None and not visible[t][track] and not force[t][track]:
                 stretches.append(Stretch(track, begun, t, piece))
                 piece = None

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.controls.carried import Carried
-from ardrag.controls.control import Rows
+from ardrag.controls.carried import Carried, Collage
+from ardrag.controls.control import LateLook, Rows
 from ardrag.tracks.tracks import Tracks
 
 
@@ -104,3 +104,53 @@ def test_radius_and_brush_are_checked() -> None:
     for radius in (0, -0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match=r"control\.radius.*use 0\.11"):
             Carried(radius)
+
+
+def alpha(shape: tuple[int, int], place: tuple[float, float], s: float) -> torch.Tensor:
+    """The soft edge round a place, ``[H, W]``."""
+    height, width = shape
+    y = torch.arange(height) + 0.5 - place[1] * height
+    x = torch.arange(width) + 0.5 - place[0] * width
+    return torch.exp(-(((x[None] ** 2 + y[:, None] ** 2) / (2 * s * s)) ** 2))
+
+
+def test_a_collage_is_the_picture_with_a_hole_and_the_piece() -> None:
+    frame, start, end = noise(), (0.25, 0.5), (0.25 + 12 / 48, 0.5 + 6 / 32)
+    tracks = Tracks.from_points([[(0, *start, 0.8), (4, *end, 0.8)]], num_frames=5)
+    s = 0.11 * math.sqrt(32 * 48)
+    video = paint(tracks, frame, Collage())
+    ground = frame * (1 - 0.8 * alpha((32, 48), start, s))
+    moved = ground * (1 - 0.8 * alpha((32, 48), end, s)) + formula(frame, start, end, s, 0.8)
+    torch.testing.assert_close(video[:, 4], moved, rtol=0, atol=1e-3)
+    assert torch.equal(paint(Tracks.empty(5), frame, Collage()), frame[:, None].expand(-1, 5, -1, -1))
+
+
+def test_what_is_let_go_stays_and_can_be_taken_again() -> None:
+    frame, xy = torch.full((3, 40, 40), 0.9), np.full((9, 1, 2), 0.5, np.float32)
+    xy[1:, :, 0] = 0.75
+    held = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
+    tracks = Tracks.from_array(xy, held[:, None], held[:, None].astype(np.float32))
+    video = paint(tracks, frame, Collage())
+    assert video[:, 8, 20, 20].abs().max() < 0.02, "where it was taken nothing is known"
+    torch.testing.assert_close(video[:, 8], video[:, 2], rtol=0, atol=1e-6)
+    memory, parts = None, []
+    for start, stop in ((0, 1), (1, 5), (5, 9)):
+        part, memory = Collage().paint(Rows.of(tracks, range(start, stop)), lambda: frame, memory)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, 1), video, rtol=0, atol=1e-6)
+    again = Tracks.from_points([[(0, 0.75, 0.5), (4, 0.25, 0.5)]], num_frames=5, sigma=0.2)
+    onward = Collage().paint(Rows.of(again), lambda: torch.full_like(frame, -0.5), memory)[0]
+    torch.testing.assert_close(onward[:, 4, 20, 10], torch.full((3,), -0.5), rtol=0, atol=0.02)
+    assert onward[:, 4, 20, 30].abs().max() < 0.02 and onward[:, 4, 2, 2].min() > 0.89
+
+
+@pytest.mark.parametrize("control", [Carried(), Collage()])
+def test_nobody_waits_for_a_frame_from_which_nothing_is_taken(control: Carried) -> None:
+    def never() -> torch.Tensor:
+        raise AssertionError("still in the making")
+
+    tracks = Tracks.from_points([[(0, 0.3, 0.5), (8, 0.6, 0.5)]], num_frames=9)
+    whole, memory = control.paint(Rows.of(tracks, range(0, 1)), noise, None)
+    onward, _ = control.paint(Rows.of(tracks, range(1, 9)), LateLook((32, 48), never), memory)
+    expected, _ = control.paint(Rows.of(tracks, range(1, 9)), noise, memory)
+    assert torch.equal(onward, expected) and whole.shape[1] == 1
