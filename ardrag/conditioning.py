@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 SLOTS = ("latents", "motion", "image", "mask")
+SMALLEST_SIGMA = 1e-3
+"""The lowest noise level at which a velocity means anything: one of a thousand timesteps."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,50 @@ def transformer_input(latents: Tensor, conditions: Conditions, layout: Mapping[s
             raise ValueError(f"input_layout: slot {name!r} has {width} channels, but {part.shape[1]} were given")
         parts.append(part.to(latents.dtype))
     return torch.cat(parts, dim=1)
+
+
+class SlotGates(nn.Linear):
+    """How much of each slot the answer takes over as it is; ours, for small models.
+
+    A token of 2x2 latents of 32 channels has 128 numbers in each slot, and all slots together would have to pass
+    through a stream of 192. Most of what is asked for is there already: what moves in the slot of a control that shows
+    it (`ardrag.controls.carried.Collage`), what rests in the picture's. So the transformer's last layer says what is
+    to be *added* to what passes its gates, and the sum is taken for the clean latents. New gates let the motion slot
+    through and nothing else: untrained, the video is the control.
+
+    Args:
+        dim: width of the transformer.
+        layout: the transformer's ``input_layout``.
+        channels: of the velocity, and of every slot.
+        patch_size: latents in a token.
+    """
+
+    def __init__(self, dim: int, layout: Mapping[str, int], channels: int, patch_size: int) -> None:
+        if set(layout.values()) != {channels} or not {"latents", "motion"} <= set(layout):
+            raise ValueError(
+                f"gated_slots: every slot must have {channels} channels, and latents and motion be among them, got "
+                f"input_layout {dict(layout)}"
+            )
+        super().__init__(dim, sum(layout.values()) * patch_size)
+        self.names = tuple(layout)
+        nn.init.zeros_(self.weight)
+        shut = torch.zeros(patch_size, len(layout), channels)
+        shut[:, self.names.index("motion")] = 1
+        self.bias.data.copy_(shut.flatten())
+
+    def velocity(self, added: Tensor, gates: Tensor, slots: Tensor, sigma: Tensor) -> Tensor:
+        """The velocity ``[B, C, F, H, W]`` towards the clean latents, as `ardrag.flow.clean_from_velocity` reads it.
+
+        Args:
+            added: ``[B, C, F, H, W]``, the transformer's own.
+            gates: of all slots ``[B, slots * C, F, H, W]``.
+            slots: the transformer's input, of that shape.
+            sigma: noise level of each latent frame, ``[B, F]`` or ``[B, 1]``; a clean latent has no velocity, and what
+                is said at 0 means nothing.
+        """
+        clean = added + (gates * slots).unflatten(1, (len(self.names), -1)).sum(1)
+        noisy = slots.unflatten(1, (len(self.names), -1))[:, self.names.index("latents")]
+        return (noisy - clean) / sigma.clamp(min=SMALLEST_SIGMA)[:, None, :, None, None].to(clean.dtype)
 
 
 def _slot(name: str, width: int, latents: Tensor, conditions: Conditions) -> Tensor:

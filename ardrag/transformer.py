@@ -38,6 +38,7 @@ from ardrag.attention import (
     shift_keys,
 )
 from ardrag.block import CausalWanTransformerBlock, modulate
+from ardrag.conditioning import SlotGates
 from ardrag.controls.build import attach
 from ardrag.kv_cache import ClipHistory, KVCache
 from ardrag.saving import SavedWhole
@@ -60,6 +61,8 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             several times cheaper on a CPU.
         control_module: what a control needs inside the transformer, by name with settings (`ardrag.controls.build`);
             None, as for the plain model, is nothing.
+        gated_slots: the answer is what passes from the input's slots and what the blocks add to it
+            (`ardrag.conditioning.SlotGates`); False, Wan's way, is a velocity made by the blocks alone.
     """
 
     _supports_gradient_checkpointing = True
@@ -99,6 +102,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         first_chunk_frames: int | None = None,
         activation_fn: str = "gelu-approximate",
         control_module: dict[str, Any] | None = None,
+        gated_slots: bool = False,
     ) -> None:
         super().__init__()
         layout = {"latents": in_channels} if input_layout is None else dict(input_layout)
@@ -127,8 +131,21 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         self.proj_out = nn.Linear(dim, (out_channels or in_channels) * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
+        self.slot_gates: SlotGates | None = None
+        if gated_slots:
+            self.add_slot_gates()
         if control_module is not None:
             attach(self, control_module)
+
+    def add_slot_gates(self) -> None:
+        """Begin anew from what the motion slot shows: with new gates, and nothing added to what passes them."""
+        config = self.config
+        dim = config.num_attention_heads * config.attention_head_dim
+        channels = config.out_channels or config.in_channels
+        self.slot_gates = SlotGates(dim, config.input_layout, channels, math.prod(config.patch_size))
+        self.register_to_config(gated_slots=True)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
 
     def _check_config(self) -> None:
         config = self.config
@@ -249,6 +266,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             )
         packed = clean_context is not None
         check_pass(kv_cache, frame_offset, causal, packed, update_cache, first_chunk_frames, history is not None)
+        slots, level = hidden_states, timestep.reshape(len(timestep), -1) / 1000
         num_frames, grid = hidden_states.shape[2], self._grid(*hidden_states.shape[3:])
         plan = AttentionPlan(
             tokens_per_frame=math.prod(grid),
@@ -286,7 +304,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
                 hidden_states = block(hidden_states, text, image, modulation, rotary, plan)
         if clean_context is not None:
             hidden_states, temb = (x[:, x.shape[1] // 2 :] for x in (hidden_states, temb))
-        sample = self._unpatchify(self._project(hidden_states, temb), grid)
+        sample = self._velocity(hidden_states, temb, slots, level, grid)
         if update_cache and kv_cache is not None:
             kv_cache.append(num_frames)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
@@ -335,10 +353,22 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             return None if text_known else embedder.text_embedder(text.to(kind)), None
         return None if text_known else embedder.text_embedder(text.to(kind)), embedder.image_embedder(image.to(kind))
 
-    def _project(self, hidden_states: torch.Tensor, temb: torch.Tensor) -> torch.Tensor:
+    def _velocity(
+        self,
+        hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        slots: torch.Tensor,
+        sigma: torch.Tensor,
+        grid: tuple[int, int],
+    ) -> torch.Tensor:
+        """The last layers, `[B, C, F, H, W]`; `slots` is the input `[B, in_channels, F, H, W]` at `sigma [B, M]`."""
         shift, scale = (self.scale_shift_table.to(temb.device) + temb.unsqueeze(2)).chunk(2, dim=2)
-        projected: torch.Tensor = self.proj_out(modulate(hidden_states, self.norm_out, 1 + scale, shift))
-        return projected
+        hidden_states = modulate(hidden_states, self.norm_out, 1 + scale, shift)
+        projected = self._unpatchify(self.proj_out(hidden_states), grid)
+        if self.slot_gates is None:
+            return projected
+        gates = self._unpatchify(self.slot_gates(hidden_states), grid)
+        return self.slot_gates.velocity(projected, gates, slots.to(gates.dtype), sigma)
 
     def _unpatchify(self, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """`[B, tokens, patch*C]` -> `[B, C, F, H, W]`."""

@@ -178,8 +178,10 @@ def own_history(
 
 
 def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
-    """The pipeline to train, with the run's ``sink_frames``, ``image_fill`` and ``control`` where it has its own."""
+    """The pipeline to train, with what the run says of ``sink_frames``, ``image_fill``, gates and ``control``."""
     pipeline = start_pipeline(config, captions, buckets)
+    if config.gated_slots and pipeline.transformer.slot_gates is None:
+        pipeline.transformer.add_slot_gates()
     if config.image_fill:
         pipeline.transformer.register_to_config(image_fill=config.image_fill)
     if config.sink_frames is not None:

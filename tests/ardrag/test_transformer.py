@@ -5,6 +5,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 
+from ardrag.flow import clean_from_velocity
 from ardrag.transformer import CausalWanTransformer
 
 
@@ -429,3 +430,83 @@ def test_refuses_misused_caches():
     with torch.no_grad(), pytest.raises(ValueError, match="another batch size or resolution"):
         model(noisy[:1], timestep[:1], text[:1], image[:1], kv_cache=cache)
     assert cache.position == 0
+
+
+GATED = {"in_channels": 12, "input_layout": {"latents": 4, "motion": 4, "image": 4}, "gated_slots": True}
+
+
+def make_gated(**options):
+    return make(**{**GATED, **options})
+
+
+def open_gates(model):
+    for part in (model.slot_gates, model.proj_out):
+        for parameter in part.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def gated_inputs(num_frames):
+    noisy, clean, timestep, text, image = make_inputs(num_frames)
+    return noisy.repeat(1, 2, 1, 1, 1), clean.repeat(1, 2, 1, 1, 1), timestep, text, image
+
+
+@torch.no_grad()
+def answer(model, noisy, timestep, text, image):
+    """The clean latents that a model with gates means."""
+    velocity = model(noisy, timestep, text, image).sample
+    return clean_from_velocity(noisy[:, :4], velocity, timestep[:, None, :, None, None] / 1000)
+
+
+def test_with_new_gates_the_answer_is_the_motion_slot():
+    noisy, _, timestep, text, image = gated_inputs(3)
+    torch.testing.assert_close(answer(make_gated(), noisy, timestep, text, image), noisy[:, 4:8], atol=1e-4, rtol=0)
+    trained = make_gated(gated_slots=False)
+    trained.add_slot_gates()
+    assert trained.config.gated_slots
+    torch.testing.assert_close(answer(trained, noisy, timestep, text, image), noisy[:, 4:8], atol=1e-4, rtol=0)
+    one_level = timestep[:, :1].expand(-1, 3)
+    velocity = trained(noisy, timestep[:, 0], text, image).sample
+    torch.testing.assert_close(velocity, trained(noisy, one_level, text, image).sample, atol=1e-4, rtol=1e-4)
+
+
+def test_what_passes_a_gate_is_its_slot():
+    """A gate of the image's slot that is open for one latent of each token passes that latent, and nothing else."""
+    model, (noisy, _, timestep, text, image) = make_gated(), gated_inputs(2)
+    before = answer(model, noisy, timestep, text, image)
+    row, column, channel, slot = 1, 0, 2, 8
+    model.slot_gates.bias.data[(row * 2 + column) * 12 + slot + channel] = 0.5
+    passed = answer(model, noisy, timestep, text, image) - before
+    expected = torch.zeros_like(passed)
+    expected[:, channel, :, row::2, column::2] = 0.5 * noisy[:, slot + channel, :, row::2, column::2]
+    torch.testing.assert_close(passed, expected, atol=1e-4, rtol=0)
+
+
+def test_what_the_blocks_say_is_added():
+    model, (noisy, _, timestep, text, image) = make_gated(), gated_inputs(2)
+    model.proj_out.bias.data.fill_(0.25)
+    found = answer(model, noisy, timestep, text, image)
+    torch.testing.assert_close(found, noisy[:, 4:8] + 0.25, atol=1e-4, rtol=0)
+
+
+def test_cached_equals_packed_with_gates():
+    model = open_gates(make_gated(window_frames=2))
+    noisy, clean, timestep, text, image = gated_inputs(5)
+    timestep = timestep.clamp(min=200)
+    with torch.no_grad():
+        packed = model(noisy, timestep, text, image, causal=True, clean_context=clean).sample
+    torch.testing.assert_close(run_cached(model, noisy, clean, timestep, text, image), packed, atol=1e-4, rtol=0)
+
+
+def test_gates_are_saved_with_the_model(tmp_path):
+    model = make_gated(gated_slots=False)
+    model.add_slot_gates()
+    open_gates(model).save_pretrained(tmp_path)
+    again = CausalWanTransformer.from_pretrained(tmp_path)
+    assert torch.equal(again.slot_gates.weight, model.slot_gates.weight)
+
+
+@pytest.mark.parametrize("layout", [{"latents": 4, "motion": 4, "mask": 2}, {"latents": 4, "image": 4}])
+def test_gates_want_a_motion_slot_and_slots_as_wide_as_the_velocity(layout):
+    with pytest.raises(ValueError, match="gated_slots: every slot must have 4 channels, and latents and motion be am"):
+        make(in_channels=sum(layout.values()), input_layout=layout, gated_slots=True)

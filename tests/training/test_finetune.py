@@ -221,21 +221,22 @@ def test_a_few_step_schedule_is_trained_on_and_saved(configure):
     assert scheduler.config.sigmas == [1.0, 0.5, 0.0] and scheduler.config.num_inference_steps == 2
 
 
-def test_sink_control_and_image_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
+def test_sink_control_image_and_gates_are_of_the_run_or_of_the_model_it_starts_from(configure, run_inputs):
     def trained(name, **changes):
         config = configure(name, steps=1, **changes)
         main(config)
         pipeline = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
         transformer = pipeline.transformer.config
-        return transformer.sink_frames, pipeline.control.name, transformer.image_fill
+        return transformer.sink_frames, pipeline.control.name, transformer.image_fill, transformer.gated_slots
 
-    given = {"sink_frames": 2, "control": "coloured", "image_fill": "picture"}
-    assert trained("new") == (0, "heat", "noise") and trained("new with all", **given) == (2, "coloured", "picture")
+    given = {"sink_frames": 2, "control": "coloured", "image_fill": "picture", "gated_slots": True}
+    all_given = tuple(given.values())
+    assert trained("new") == (0, "heat", "noise", False) and trained("new with all", **given) == all_given
     start = str(Path(configure("new with all").output_dir) / "pipeline")
-    assert trained("kept", init_from=start) == (2, "coloured", "picture")
+    assert trained("kept", init_from=start) == all_given
     changed = trained("changed", init_from=start, sink_frames=0, control="carried", image_fill="noise")
-    assert changed == (0, "carried", "noise")
-    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == (2, "coloured", "picture")
+    assert changed == (0, "carried", "noise", True)
+    assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == all_given
     with pytest.raises(ValueError, match="sink_frames: -1 is negative"):
         configure(sink_frames=-1)
     with pytest.raises(ValueError, match="image_fill: 'grey' is not for training; use noise, zeros or picture"):

@@ -16,6 +16,11 @@ from torch import Tensor, nn
 
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+EDGES = (
+    *("patch_embedding", "proj_out", "slot_gates", "scale_shift_table", "condition_embedder"),
+    *("conv_in", "conv_out", "embed_tokens", "shared"),
+)
+"""Parts of the names of first and last layers."""
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -37,11 +42,9 @@ def split_parameters(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> tu
     """
     matrices, rest = [], []
     for name, parameter in named_parameters:
-        if not parameter.requires_grad:
-            continue
-        edge = any(part in name for part in ("patch_embedding", "proj_out", "scale_shift_table", "condition_embedder"))
-        edge = edge or any(part in name for part in ("conv_in", "conv_out", "embed_tokens", "shared"))
-        (rest if parameter.ndim < 2 or edge else matrices).append(parameter)
+        if parameter.requires_grad:
+            edge = any(part in name for part in EDGES)
+            (rest if parameter.ndim < 2 or edge else matrices).append(parameter)
     return matrices, rest
 
 

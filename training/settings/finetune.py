@@ -32,6 +32,9 @@ class FinetuneConfig(TrackConfig, MuonConfig):
         default="",
         metadata={"help": "Image slot after latent 0: noise, zeros or picture; default: as init_from, else noise."},
     )
+    gated_slots: bool = field(
+        default=False, metadata={"help": "Begin from what the motion slot shows, and learn what to add; see collage."}
+    )
     num_latents: int = field(default=5, metadata={"help": "Latent frames per clip; shorter clips train as they are."})
     steps: int = field(default=2000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Clips per step and process."})
