@@ -11,7 +11,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +27,7 @@ from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
-from pipelines.overlap.maker import LatentMaker
+from pipelines.overlap.maker import LatentMaker, MadeChunk
 from pipelines.overlap.second_core import one_thread
 from pipelines.past.applied_rows import AppliedRows
 from pipelines.past.frame_store import Frame, FrameStore
@@ -243,14 +242,7 @@ class Session:
         maker, (start, stop), kept = self._maker, self._next_latents(self.position), len(self.frames)
         before = self._vae.state(), maker.state()
         try:
-            made = maker.next(rows, start, stop, self._guidance, self._look)
-            shown = None
-            if following is not None:
-                shown = maker.begin_ahead(made, following, self._next_latents(stop)[1])
-            with nullcontext() if shown is None else one_thread():
-                frames = self._show(made.clean)
-            if shown is not None:
-                shown.set_result(frames[-1])
+            made, frames = self._make_and_show(rows, start, stop, following)
             self._applied.extend(rows.arrays)
             self._states.append((start, before, self._brushes))
             self._brushes, self.latents, self.position, maker.last = rows.brushes, made.clean, stop, made
@@ -261,6 +253,21 @@ class Session:
             self._applied.truncate(kept)
             raise
         return frames
+
+    def _make_and_show(
+        self, rows: Rows, start: int, stop: int, following: Rows | None
+    ) -> tuple[MadeChunk, list[Frame]]:
+        maker, guidance = self._maker, self._guidance
+        if start == 0 and self._inputs.first_frame == "encode" and following is None:
+            return maker.first(rows, stop, guidance, self._show)
+        made = maker.next(rows, start, stop, guidance, self._look)
+        if following is None:
+            return made, self._show(made.clean)
+        shown = maker.begin_ahead(made, following, self._next_latents(stop)[1])
+        with one_thread():
+            frames = self._show(made.clean)
+        shown.set_result(frames[-1])
+        return made, frames
 
     def _show(self, clean: Tensor) -> list[Frame]:
         """The pixel frames of finished latents, stored."""

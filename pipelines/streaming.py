@@ -33,7 +33,7 @@ from pipelines.inputs.arguments import (
 )
 from pipelines.inputs.encoding import EncodingMixin
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
-from pipelines.overlap.second_core import pays_off
+from pipelines.overlap.second_core import on_two_cores, pays_off
 from pipelines.session import Session
 
 
@@ -153,16 +153,20 @@ class StreamingMixin(EncodingMixin):
         check_latents(latents, self.transformer.config.out_channels, None, height // factor, width // factor)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         check_image_embeds(image_embeds, self.transformer.config.image_dim)
-        text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length)
-        text = torch.cat([text, text[:1]]) if guidance.motion else text
-        fitted = fit_image(image, height, width)
-        scene = self.scene(fitted, masks, seed)
-        scheduler = self.scheduler
+        fitted, scheduler = fit_image(image, height, width), self.scheduler
+
+        def encode() -> tuple[Tensor, Tensor | None]:
+            text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length)
+            text = torch.cat([text, text[:1]]) if guidance.motion else text
+            return text, self.image_tokens(fitted, image_embeds, len(text))
+
+        overlap = pays_off(self._execution_device) if overlap is None else overlap
+        (text, image_tokens), scene = on_two_cores(encode, lambda: self.scene(fitted, masks, seed), overlap)
         inputs = SessionInputs(
             scene=scene,
             control=self.control,
             text=text,
-            image_tokens=self.image_tokens(fitted, image_embeds, len(text)),
+            image_tokens=image_tokens,
             picture=image.size,
             height=height,
             width=width,
@@ -177,7 +181,7 @@ class StreamingMixin(EncodingMixin):
             history_latents=history_latents,
             latents=None if latents is None else latents.to(scene.reference),
             attention_kwargs=attention_kwargs,
-            overlap=pays_off(scene.reference.device) if overlap is None else overlap,
+            overlap=overlap,
         )
         return Session(self.transformer, self.vae, inputs, callback)
 

@@ -9,11 +9,11 @@ a second core, and makes a chunk ahead there while the one before is decoded. Th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,9 +28,12 @@ from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, GivenFirst, generate_chunk, seeded_generator, write_cache
 from ardrag.transformer import CausalWanTransformer
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
-from pipelines.overlap.second_core import one_thread, submit
+from pipelines.overlap.second_core import on_two_cores, submit
 from pipelines.past.frame_store import Frame
 from pipelines.video import frame_pixels
+
+
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,17 @@ class LatentMaker:
             self._control.restore(ahead.before)
         return self._make(rows, start, stop, guidance, look, self.last, self.overlaps)
 
+    def first(
+        self, rows: Rows, stop: int, guidance: Guidance, show: Callable[[Tensor], Shown]
+    ) -> tuple[MadeChunk, Shown]:
+        """The first chunk where its latent is given: its control is encoded beside what ``show`` makes of it."""
+        picture, reference = self._inputs.scene.picture, self._inputs.reference
+
+        def make() -> MadeChunk:
+            return self._make(rows, 0, stop, guidance, lambda: picture, None, False)
+
+        return on_two_cores(make, lambda: show(reference), self.overlaps)
+
     def begin_ahead(self, made: MadeChunk, rows: Rows, stop: int) -> Future[Frame]:
         """Begin with the chunk after ``made``; the future wants the last pixel frame of ``made``, once it is there."""
         shown: Future[Frame] = Future()
@@ -170,19 +184,14 @@ class LatentMaker:
         self, rows: Rows, start: int, stop: int, guidance: Guidance, look: Look, last: MadeChunk | None, beside: bool
     ) -> MadeChunk:
         """A chunk after ``last``, which becomes context first, or ``beside`` the encoding of the control."""
-        noise, settling = self._noise(start), None
-        if beside and not self._is_settled(last):
-            settling = submit(lambda: self._settle(last))
-        try:
-            with nullcontext() if settling is None else one_thread(), self._timed("encode"):
+        noise = self._noise(start)
+
+        def encode() -> Conditions:
+            with self._timed("encode"):
                 late = LateLook((self._inputs.height, self._inputs.width), look)
-                conditions = self.conditions(rows.cropped(self._inputs.crop), start, noise, late)
-        finally:
-            if settling is not None:
-                wait([settling])
-        if settling is not None:
-            settling.result()
-        self._settle(last)
+                return self.conditions(rows.cropped(self._inputs.crop), start, noise, late)
+
+        _, conditions = on_two_cores(lambda: self._settle(last), encode, beside and not self._is_settled(last))
         with self._timed("denoise"):
             clean = self._denoise(conditions, noise, guidance)
         return MadeChunk(start, stop, rows, guidance, conditions, clean)

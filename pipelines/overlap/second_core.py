@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import torch
 
 
 Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 
 def pays_off(device: torch.device) -> bool:
@@ -39,6 +40,23 @@ def submit(work: Callable[[], Result]) -> Future[Result]:
             return work()
 
     return _core().submit(alone)
+
+
+def on_two_cores(other: Callable[[], Other], own: Callable[[], Result], is_on: bool) -> tuple[Other, Result]:
+    """What ``other`` and ``own`` give, which do not depend on each other: at the same time on two cores if ``is_on``.
+
+    Both are over when this returns or raises. A caller under autocast, which is his thread's own, does one after the
+    other.
+    """
+    if not is_on or torch.is_autocast_enabled("cpu"):
+        return other(), own()
+    job = submit(other)
+    try:
+        with one_thread():
+            made = own()
+    finally:
+        wait([job])
+    return job.result(), made
 
 
 @contextmanager

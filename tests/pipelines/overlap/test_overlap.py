@@ -1,6 +1,7 @@
 """Side by side or one after the other: the same pixels, whatever happens in between; off where it gains nothing."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import pipelines.overlap.maker as maker
 from ardrag.tracks.tracks import Tracks
-from pipelines.overlap.second_core import one_thread, pays_off, submit
+from pipelines.overlap.second_core import on_two_cores, one_thread, pays_off, submit
 from pipelines.session import Session
 
 
@@ -245,3 +246,49 @@ def test_two_sessions_take_turns_at_the_second_core(sliding, picture, plain):
         for way in ways:
             next(way)
     assert all(isinstance(s, Session) and np.array_equal(pixels(s), plain[0]) for s in sessions)
+
+
+def test_side_by_side_or_in_turn():
+    def names(is_on):
+        return on_two_cores(*[lambda: threading.current_thread().name] * 2, is_on)
+
+    main = threading.current_thread().name
+    assert names(True) == ("ardrag-core_0", main) and names(False) == (main, main)
+    with torch.autocast("cpu"):
+        assert names(True) == (main, main)
+
+
+@pytest.mark.parametrize("fails", ["other", "own", "both"])
+def test_whichever_fails_both_are_over(fails):
+    over = []
+
+    def part(name):
+        time.sleep(0.02 * (name == "other"))
+        over.append(name)
+        if fails in (name, "both"):
+            raise ZeroDivisionError(name)
+
+    with pytest.raises(ZeroDivisionError, match="own" if fails == "both" else fails):
+        on_two_cores(lambda: part("other"), lambda: part("own"), True)
+    assert sorted(over) == ["other", "own"]
+
+
+@pytest.mark.parametrize("place", ["pipelines.session.to_frames", "pipelines.overlap.maker.image_slot"])
+def test_the_first_latent_fails_whole_and_can_be_repeated(sliding, picture, plain, monkeypatch, place):
+    """Its picture is decoded beside the encoding of its control."""
+    session = start(sliding, picture, True)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no memory"):
+        patch.setattr(place, lambda *_: (_ for _ in ()).throw(OSError("no memory")))
+        session.step(TRACKS)
+    assert session.position == 0 and len(session.frames) == 0 and session._vae.state().decoder[0] is None
+    session.step(TRACKS)
+    session.rewind(0)
+    for _ in range(9):
+        session.step(TRACKS)
+    assert np.array_equal(pixels(session), plain[0]) and session.tracks == plain[1]
+
+
+def test_what_is_wrong_with_a_text_is_said_from_the_second_core_too(sliding, picture):
+    for overlap in (True, False):
+        with pytest.raises(ValueError, match="prompt_embeds: "):
+            start(sliding, picture, overlap, prompt_embeds=torch.zeros(1, 2, 3))
