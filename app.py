@@ -13,9 +13,10 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
-from app_assets.server import Limits, Space, launch
+from app_assets.server import ON_ZERO_GPU, Limits, Space, launch
 from pipelines.hub.opening import add_model_options, open_pipeline
 from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
 
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"app.py: {error}")
     address = {"server_name": options.host, "server_port": options.port, "root_path": options.root_path}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # else visitors' files outlive a stopped server
+    if not ON_ZERO_GPU:
+        threading.Thread(target=space.rehearse, daemon=True).start()
     try:
         launch(space, share=options.share, **address)
     finally:

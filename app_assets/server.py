@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE
 from app_assets.pictures import MAX_UPLOAD, Pictures
-from app_assets.player import Player
+from app_assets.player import OVER, Player
 from app_assets.track_files import read_track_file
 from pipelines.pipeline_ardrag import ARDragPipeline
 
@@ -100,6 +100,35 @@ class Space:
         """Run ``function`` on the model's thread; in a ZeroGPU worker, which is a process of its own, at once."""
         return function() if ON_ZERO_GPU else self.worker.submit(function).result()
 
+    def rehearse(self) -> None:
+        """Do what a first visitor would wait for: start every example, and make the first until the window is full.
+
+        Turn by turn, so that a visitor who is there already waits as for one other visitor. Kernels and plans are made
+        then, and texts and pictures are known by what they are.
+        """
+        player, config = self.player(), self.pipe.transformer.config
+        length = 1 + (config.sink_frames + config.window_frames + config.chunk_frames) * self._factor
+        order = {"type": "start", "seed": 0, "steps": None, "tracks": None, "num_frames": length}
+        with suppress(RuntimeError, CancelledError):  # the server is being stopped
+            for number, example in enumerate(self.examples, 1):
+                named = {"picture": example["picture"], "prompt": example["prompt"]}
+                player.post(json.dumps({**order, **named, "paced": number > 1}))
+                if not self.is_live:
+                    player.post(json.dumps({"type": "cancel", "take": number}))
+                while (turn := self.run(player.turn)) is not OVER:
+                    if callable(turn):
+                        turn()
+            self.run(player.close)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the model makes a video latent by latent, so that it can be dragged."""
+        return bool(self.pipe.scheduler.config.mode == "causal")
+
+    @property
+    def _factor(self) -> int:
+        return int(self.pipe.vae.config.scale_factor_temporal)
+
     def settings(self) -> dict[str, Any]:
         """What the page must know before it begins."""
         scheduler = self.pipe.scheduler.config
@@ -107,11 +136,11 @@ class Space:
             "examples": self.examples,
             "fps": self.pipe.config.fps,
             "steps": scheduler.num_inference_steps,
-            "live": scheduler.mode == "causal",
+            "live": self.is_live,
             "control": self.pipe.control.name,
             "brush": self.pipe.control.brush,
             "maxFrames": self.limits.max_frames,
-            "temporalFactor": self.pipe.vae.config.scale_factor_temporal,
+            "temporalFactor": self._factor,
             "maxUpload": MAX_UPLOAD,
             "transport": "socket" if self.limits.sockets else "events",
         }
