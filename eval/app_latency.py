@@ -1,6 +1,6 @@
 """How fast the Space answers: press to first moved frame, live rate and lag, measured on a running server.
 
-    python -m eval.app_latency [--model FOLDER] [--rounds 9] [--visitors 3]
+    python -m eval.app_latency [--model FOLDER] [--rounds 9] [--visitors 3 8]
 
 Starts `app.py` as a process of its own and talks to it over its socket, as the page does: frames are decoded when they
 come, shown at the video's own rate, and what is shown is told to the server. Times are those of a visitor: the way of
@@ -31,6 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 from websockets.sync.client import ClientConnection, connect
 
+from eval.model import BUNDLED_NAME
 from eval.record import REPOSITORY, record_lines, run_record, write_json, write_text
 
 
@@ -177,7 +178,7 @@ def together(visitors: int, function: Any) -> list[Any]:
     return results
 
 
-def measure(url: str, rounds: int, visitors: int, seconds: float) -> dict[str, Any]:
+def measure(url: str, rounds: int, visitors: Sequence[int], seconds: float) -> dict[str, Any]:
     """All measurements on the server at ``url``."""
     with urllib.request.urlopen(url.rstrip("/") + "/settings.json") as answer:
         settings = json.load(answer)
@@ -185,10 +186,10 @@ def measure(url: str, rounds: int, visitors: int, seconds: float) -> dict[str, A
     live(url, example, steps, fps, 1.0, 0)  # warm-up
     one = [live(url, example, steps, fps, seconds, seed) for seed in tqdm(range(rounds), desc="one visitor")]
     clips = [whole_clip(url, example, steps, 65) for _ in range(min(3, rounds))]
-    many = together(visitors, lambda i: live(url, example, steps, fps, seconds, i))
+    many = {n: together(n, lambda i: live(url, example, steps, fps, seconds, i)) for n in visitors}
     return {
         "one": summary(one),
-        "many": {**summary(many), "visitors": visitors},
+        "many": [{**summary(found), "visitors": count} for count, found in many.items()],
         "clip_fps": statistics.median(clips),
         "rounds": rounds,
         "video_fps": fps,
@@ -250,6 +251,7 @@ def running_app(model: str | None, folder: Path | None = None) -> Iterator[App]:
 def markdown(results: dict[str, Any]) -> str:
     """The page that `docs/results/app_latency.md` holds."""
     one, many = results["one"], results["many"]
+    heads = [f"{found['visitors']} at once" for found in many]
     rows = [
         ("press to first moved frame, median", "{press_ms:.0f} ms"),
         ("the same, worst", "{press_ms_worst:.0f} ms"),
@@ -261,13 +263,14 @@ def markdown(results: dict[str, Any]) -> str:
         [
             "# The Space's speed",
             "",
-            f"`app.py` as a process of its own, a visitor on its socket; {results['rounds']} visits, "
+            f"`app.py` as a process of its own, a visitor on its socket; {results['rounds']} visits, model "
+            f"`{results['model']}`, "
             f"{results['steps']} steps per latent. Goals: first moved frame under {GOALS['press_ms']} ms, live at "
             f"{GOALS['live_fps']} frames per second or more.",
             "",
-            f"| | one visitor | {many['visitors']} at once |",
-            "|---|---|---|",
-            *(f"| {name} | {text.format(**one)} | {text.format(**many)} |" for name, text in rows),
+            f"| | one visitor | {' | '.join(heads)} |",
+            "|---" * (2 + len(many)) + "|",
+            *(f"| {name} | {' | '.join(text.format(**found) for found in (one, *many))} |" for name, text in rows),
             "",
             f"A clip made as fast as possible comes at {results['clip_fps']:.0f} frames per second.",
             "",
@@ -282,17 +285,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", help="folder or Hub name (default: the bundled checkpoint)")
     parser.add_argument("--rounds", type=int, default=9, help="visits one after the other")
-    parser.add_argument("--visitors", type=int, default=3, help="visitors at once")
+    parser.add_argument("--visitors", type=int, nargs="+", default=[3, 8], help="numbers of visitors at once")
+    parser.add_argument("--report_name", default="app_latency", help="name of the results' files")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each drags")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/results"), help="where the results go")
     options = parser.parse_args(arguments)
-    if min(options.rounds, options.visitors) < 1 or options.seconds <= 0:
+    if min(options.rounds, *options.visitors) < 1 or options.seconds <= 0:
         parser.error("rounds, visitors and seconds must be above 0")
     record = run_record("eval.app_latency", arguments)
     with running_app(options.model) as app:
-        results = {**measure(app.url, options.rounds, options.visitors, options.seconds), "record": record}
-    write_json(options.output_dir / "app_latency.json", results)
-    write_text(options.output_dir / "app_latency.md", markdown(results))
+        results = {
+            **measure(app.url, options.rounds, options.visitors, options.seconds),
+            "record": record,
+            "model": options.model or BUNDLED_NAME,
+        }
+    write_json(options.output_dir / f"{options.report_name}.json", results)
+    write_text(options.output_dir / f"{options.report_name}.md", markdown(results))
     print(markdown(results))
 
 

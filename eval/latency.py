@@ -13,11 +13,10 @@ up and is not counted.
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
-import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AnyFlowFARPipeline, AutoencoderKLWan, WanImageToVideoPipeline
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 from tqdm import tqdm
 from transformers import HfArgumentParser
@@ -35,16 +34,16 @@ from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.sprites import make_clip
 from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
 from eval.record import record_lines, run_record, write_json, write_text
-from eval.speed.latency_report import PARTS, markdown
+from eval.speed.latency_report import markdown
 from eval.speed.latency_rivals import chunked, time_control
 from eval.speed.profile import profile_latents, profile_lines
+from eval.speed.sessions import Samples, pointer, seconds_of, time_start, time_steady
 from eval.speed.wan_baseline import anyflow_pipeline, chunk_partition, parameters_in_millions, wan_pipeline
 from eval.statistics import spread
 from pipelines import ARDragPipeline, Session
 from pipelines.bidirectional import generate_bidirectional
 
 
-Samples = dict[str, list[float]]
 WAN_GUIDANCE = 5.0
 """Guidance of a call of `WanImageToVideoPipeline` that names none."""
 
@@ -63,6 +62,7 @@ class LatencyConfig:
     output_dir: str = field(default="outputs/latency", metadata={"help": "Folder of the report of another model."})
     default_steps: int = field(default=50, metadata={"help": "Steps of diffusers' pipeline at its own defaults."})
     profile: bool = field(default=False, metadata={"help": "Say where the time of a latent goes, and nothing else."})
+    report_name: str = field(default="latency", metadata={"help": "Name of the report's files."})
     report_dir: str | None = field(
         default=None, metadata={"help": "Folder of the report; default: docs/results for the bundled model."}
     )
@@ -109,13 +109,25 @@ class Subject:
     """Normalised latents ``[1, C, F, H, W]`` for the two decoders."""
     config: LatencyConfig
 
-    def session(self) -> Session:
+    calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def new(self) -> tuple[Image.Image, str]:
+        """A picture and a prompt that nobody has asked for before: pipelines know again what they have encoded."""
+        number = next(self.calls)
+        down, right = divmod(number, self.image.width)
+        return ImageChops.offset(self.image, right, down), f"{self.prompt} {number}"
+
+    def session(self, **options: Any) -> Session:
         """A new session: text, picture and reference latent are encoded here."""
+        return self.pipeline.start_session(*self.new(), num_inference_steps=self.config.steps, **options)
+
+    def known_session(self) -> Session:
+        """The same of a picture and a prompt that the pipeline knows after the first time."""
         return self.pipeline.start_session(self.image, self.prompt, num_inference_steps=self.config.steps)
 
     def chunk_session(self) -> Session:
-        """The same with chunks of three latents."""
-        return self.chunked.start_session(self.image, self.prompt, num_inference_steps=self.config.steps)
+        """A new session with chunks of three latents."""
+        return self.chunked.start_session(*self.new(), num_inference_steps=self.config.steps)
 
 
 def make_subject(pipeline: ARDragPipeline, config: LatencyConfig) -> Subject:
@@ -130,72 +142,6 @@ def make_subject(pipeline: ARDragPipeline, config: LatencyConfig) -> Subject:
     return Subject(
         pipeline, chunked(pipeline), baselines, anyflow_pipeline(pipeline), image, clip.caption, latents, config
     )
-
-
-def pointer(latent: int) -> list[tuple[float, float]]:
-    """Where the one dragged point is at the end of a latent: on a circle, 0..1 of the canvas."""
-    angle = 0.4 * latent
-    return [(0.5 + 0.3 * math.cos(angle), 0.5 + 0.3 * math.sin(angle))]
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def time_start(open_session: Callable[[], Session], is_first_encoded: bool) -> tuple[float, float]:
-    """Seconds from ``open_session`` to the first pixels, and to the first pixels of a latent that was generated.
-
-    The two are the same unless ``is_first_encoded``: latent 0 is then the encoded reference.
-    """
-    started = time.perf_counter()
-    session = open_session()
-    session.step(pointer(0))
-    first = time.perf_counter() - started
-    if is_first_encoded:
-        session.step(pointer(1))
-    generated = time.perf_counter() - started
-    session.close()
-    return first, generated
-
-
-def time_steady(session: Session, num_latents: int, window: int) -> Samples:
-    """Seconds per latent, whole and by part, with a full cache; and pixel frames per second over all of them."""
-    while session.position <= window:
-        session.step(pointer(session.position))
-    samples: Samples = defaultdict(list)
-    total, frames, stop = 0.0, 0, session.position + num_latents
-    while session.position < stop:
-        before, started = session.position, time.perf_counter()
-        frames += len(session.step(pointer(before)))
-        wall = time.perf_counter() - started
-        made = session.position - before
-        total += wall
-        samples["latent"].append(wall / made)
-        for part in PARTS:
-            samples[part].append(session.seconds[part] / made)
-    samples["frames_per_second"].append(frames / total)
-    for _ in range(num_latents):
-        session.settle()
-        samples["settled"].append(seconds_of(lambda: session.step(pointer(session.position))) / made)
-    samples["followed"] = time_followed(session, num_latents)
-    session.close()
-    return samples
-
-
-def time_followed(session: Session, num_latents: int) -> list[float]:
-    """Seconds from the pixels of one latent to those of the next along drawn tracks, without the first."""
-    first, begun = len(session.frames), session.position
-    last = first + 4 * num_latents
-    drawn = Tracks.from_points([[(first, *pointer(0)[0]), (last - 1, *pointer(4)[0])]], num_frames=last)
-    samples, before = [], time.perf_counter()
-    for _ in session.follow(drawn, last):
-        now = time.perf_counter()
-        samples.append((now - before) / (session.position - begun))
-        before, begun = now, session.position
-    return samples[1:] or samples
 
 
 def time_baseline(subject: Subject, name: str, at_defaults: bool = False) -> Samples:
@@ -258,7 +204,7 @@ def time_rivals(subject: Subject, encoded: bool, window: int) -> Samples:
 
     def at_once() -> Any:
         return generate_bidirectional(
-            subject.pipeline, subject.image, subject.prompt, tracks, config.num_frames, config.bidirectional_steps
+            subject.pipeline, *subject.new(), tracks, config.num_frames, config.bidirectional_steps
         )
 
     return {"chunk_cold": [first], "chunk_control": control, "bidirectional_cold": [seconds_of(at_once)]}
@@ -278,19 +224,23 @@ def decode_diffusers(subject: Subject) -> Tensor:
 
 
 @torch.no_grad()
-def one_round(subject: Subject) -> Samples:
-    """Everything once, taking turns; seconds, except ``frames_per_second``."""
+def one_round(subject: Subject, warms_up: bool = False) -> Samples:
+    """Everything once, taking turns; seconds, except ``frames_per_second``.
+
+    A round that ``warms_up`` leaves out the longest run, whose parts the others have warmed up.
+    """
     window = subject.pipeline.transformer.config.window_frames
     encoded = subject.pipeline.scheduler.config.first_frame == "encode"
     samples: Samples = {}
     first, generated = time_start(subject.session, encoded)
     samples |= {"first_frame_cold": [first], "first_generated_cold": [generated]}
     samples |= time_baseline(subject, "diffusers")
-    samples |= time_baseline(subject, "diffusers", at_defaults=True)
+    samples |= {} if warms_up else time_baseline(subject, "diffusers", at_defaults=True)
     ready = subject.session()
     first, generated = time_start(ready.fork, encoded)
     samples |= {"first_frame_cached": [first], "first_generated_cached": [generated]}
-    samples |= time_steady(ready, subject.config.latents, window)
+    samples["again"] = [time_start(subject.known_session, encoded)[1]]
+    samples |= time_steady(ready, subject.session(overlap=False), subject.config.latents, window)
     samples |= time_anyflow(subject)
     samples |= time_rivals(subject, encoded, window)
     samples |= time_baseline(subject, "diffusers_folded")
@@ -308,7 +258,7 @@ def measure(subject: Subject) -> dict[str, dict[str, dict[str, float]]]:
         for count in config.thread_counts:
             torch.set_num_threads(count)
             samples: Samples = defaultdict(list)
-            one_round(subject)
+            one_round(subject, warms_up=True)
             bar.update()
             for _ in range(config.rounds):
                 for name, values in one_round(subject).items():
@@ -338,8 +288,8 @@ def run_latency(config: LatencyConfig, record: dict[str, Any]) -> dict[str, Any]
         "decode_difference": difference,
         "threads": measure(subject),
     }
-    write_json(config.report_folder / "latency.json", results)
-    write_text(config.report_folder / "latency.md", markdown(results))
+    write_json(config.report_folder / f"{config.report_name}.json", results)
+    write_text(config.report_folder / f"{config.report_name}.md", markdown(results))
     return results
 
 
@@ -355,7 +305,7 @@ def run_profile(config: LatencyConfig, record: dict[str, Any]) -> str:
     found = profile_latents(pipeline, lambda: session.step(pointer(session.position)), config.latents)
     session.close()
     page = "\n".join(["# Where the time of a latent goes", "", *profile_lines(found), "", *record_lines(record), ""])
-    write_text(config.report_folder / "latency_profile.md", page)
+    write_text(config.report_folder / f"{config.report_name}_profile.md", page)
     return page
 
 

@@ -16,6 +16,7 @@ FIRST = {
     "first_frame_cached": "first picture, picture and prompt encoded before",
     "first_generated_cold": "first generated latent on screen, picture and prompt new",
     "first_generated_cached": "first generated latent on screen, encoded before",
+    "again": "first generated latent on screen, picture and prompt of an earlier session",
     "chunk_cold": f"the same model in chunks of {CHUNK} latents, first generated pixels, all new",
     "bidirectional_cold": "the same model all at once, first picture = whole clip, all new",
     "anyflow_cold": "`AnyFlowFARPipeline`, chunks of 3, first picture = whole clip, all new",
@@ -26,6 +27,7 @@ FIRST = {
     "diffusers_folded_cached": "the same with our VAE convolutions, prompt encoded before",
 }
 STEADY = {
+    "plain": "control to pixels with every switch off (in turn; no products, nothing beside, cache pass inside)",
     "chunk_control": f"control to pixels in chunks of {CHUNK} latents",
     "latent": "control to pixels, one latent at a time",
     "settled": "the same, where the cache pass was done while idle",
@@ -44,6 +46,9 @@ RATIOS = {
     "first generated latent: diffusers / ours, all new": ("diffusers_cold", "first_generated_cold"),
     "the same with our VAE convolutions in diffusers": ("diffusers_folded_cold", "first_generated_cold"),
     "decode of the tiny VAE: diffusers / ours": ("decode_diffusers", "decode_ours"),
+    "control to pixels: now / every switch off": ("latent", "plain"),
+    "the same, where the cache pass was done while idle": ("settled", "plain"),
+    "along drawn tracks, one latent's pixels to the next one's: now / every switch off": ("followed", "plain"),
 }
 
 
@@ -135,7 +140,8 @@ def _paper_table(threads: dict[str, Any]) -> list[str]:
 
 
 def _ratio(found: dict[str, dict[str, float]], above: str, below: str) -> str:
-    return f"{found[above]['median'] / found[below]['median']:.1f}"
+    ratio = found[above]["median"] / found[below]["median"]
+    return f"{ratio:.1f}" if ratio >= 2 else f"{ratio:.2f}"
 
 
 def _table(title: str, threads: dict[str, Any], rows: dict[str, list[str]]) -> list[str]:

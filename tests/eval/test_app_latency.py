@@ -10,13 +10,18 @@ from eval.app_latency import Live, Page, clip_frames, markdown, measure, summary
 @pytest.mark.slow
 def test_a_running_server_is_measured(run_space):
     running = run_space(seats=4)
-    results = measure(running.url, rounds=1, visitors=2, seconds=0.5)
-    for found in (results["one"], results["many"]):
+    results = measure(running.url, rounds=1, visitors=[2, 3], seconds=0.5)
+    for found in (results["one"], *results["many"]):
         assert found["press_ms"] > 0 and 0 < found["live_fps"] <= 17 and found["lag_frames"] >= 0
-    assert results["clip_fps"] > 0 and results["many"]["visitors"] == 2
+    assert results["clip_fps"] > 0 and [found["visitors"] for found in results["many"]] == [2, 3]
     assert not running.space.lobby.queued
-    page = markdown({**results, "record": app_latency.run_record("eval.app_latency", [])})
-    assert "| press to first moved frame, median |" in page and "2 at once" in page and "commit:" in page
+    page = markdown({**results, "record": app_latency.run_record("eval.app_latency", []), "model": "a/b"})
+    assert (
+        "| press to first moved frame, median |" in page
+        and "| | one visitor | 2 at once | 3 at once |" in page
+        and "`a/b`" in page
+        and "commit:" in page
+    )
 
 
 def test_what_the_server_refuses_stops_the_run(run_space):
