@@ -21,10 +21,10 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ from ardrag.worlds.open import open_world
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
 from training.controls.changes import pressed
-from training.controls.maker import control_text, made_motion
+from training.controls.maker import control_text, told
 from training.curate.record import decode_video
 from training.curate.store import read_manifest, read_rows
 from training.run.clips import FEATURES, pack_clip, pack_half, pack_tracks, unpack_tracks
@@ -54,6 +54,7 @@ from training.run.data import load_latents
 
 
 NONE = "none"
+T = TypeVar("T")
 
 
 @dataclass
@@ -159,14 +160,14 @@ def touched(clip: RawClip, weakest: float) -> RawClip:
     return clip._replace(tracks=Tracks.from_array(*arrays, fps=clip.fps))
 
 
-def batches(clips: Iterator[RawClip], size: int) -> Iterator[list[RawClip]]:
+def batches(clips: Iterable[T], size: int, shape_of: Callable[[T], tuple[int, ...]]) -> Iterator[list[T]]:
     """Batches of clips of one shape each."""
-    waiting: dict[tuple[int, ...], list[RawClip]] = defaultdict(list)
+    waiting: dict[tuple[int, ...], list[T]] = defaultdict(list)
     for clip in clips:
-        same = waiting[clip.frames.shape]
-        same.append(clip)
-        if len(same) == size:
-            yield waiting.pop(clip.frames.shape)
+        shape = shape_of(clip)
+        waiting[shape].append(clip)
+        if len(waiting[shape]) == size:
+            yield waiting.pop(shape)
     yield from waiting.values()
 
 
@@ -178,7 +179,7 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     name = control_text(control) if control else ""
     raw = curated_clips(config) if config.data else world_clips(config)
     clips = (touched(clip, config.touch_force) for clip in raw)
-    for batch in batches(clips, config.batch_size):
+    for batch in batches(clips, config.batch_size, lambda clip: clip.frames.shape):
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
         if isinstance(control, PixelControl):
             shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]
@@ -197,18 +198,24 @@ def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor:
     return control.paint_clip(Rows.of(tracks), scene, frames[::temporal_factor], temporal_factor)
 
 
+@torch.no_grad()
 def shown_anew(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of encoded clips with another control."""
-    vae, control = (
-        fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()),
-        build_control(config.control),
-    )
-    for row in tqdm(load_latents([config.clips]), desc="control", mininterval=10):
-        arrays = unpack_tracks(row)
-        if config.touch_force < 1:
-            arrays = pressed(arrays, config.touch_force, np.random.default_rng(zlib.crc32(row["id"].encode())))
-        motion = pack_half(made_motion(control, vae, row, arrays))
-        yield {**row, **pack_tracks(arrays), "control": control_text(control), "motion": motion}
+    vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
+    control = build_control(config.control)
+    assert isinstance(control, PixelControl), "checked with the configuration"
+    rows = tqdm(load_latents([config.clips]), desc="control", mininterval=10)
+    for batch in batches(rows, config.batch_size, lambda row: tuple(row["latent_shape"])):
+        videos = []
+        for row in batch:
+            arrays = unpack_tracks(row)
+            if config.touch_force < 1:
+                arrays = pressed(arrays, config.touch_force, np.random.default_rng(zlib.crc32(row["id"].encode())))
+                row |= pack_tracks(arrays)
+            scene, shown, keyframes = told(control, vae.vae, row, arrays)
+            videos.append(control.paint_clip(shown, scene, keyframes, vae.temporal_factor))
+        for row, motion in zip(batch, vae.encode(torch.stack(videos)), strict=True):
+            yield {**row, "control": control_text(control), "motion": pack_half(motion)}
 
 
 def main(config: PrecomputeConfig) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ardrag.controls.build import build_control
 from ardrag.controls.heat import heatmap
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.worlds.clip_tracks import clip_tracks
@@ -11,6 +12,7 @@ from ardrag.worlds.photos import make_photo_clip
 from ardrag.worlds.small import SmallWorld
 from ardrag.worlds.sprites import make_clip
 from training import precompute
+from training.controls.maker import control_text, made_motion
 from training.precompute import PrecomputeConfig, RawClip, batches, touched
 from training.run.clips import unpack_half, unpack_tracks
 from training.run.data import load_latents
@@ -103,7 +105,7 @@ def test_touch_changes_smoothly_and_is_the_clip_s_own():
 def test_batches_have_one_shape_and_lose_no_clip():
     shapes = [(5, 8, 8, 3), (5, 8, 16, 3), (5, 8, 8, 3), (5, 8, 8, 3), (9, 8, 8, 3)]
     clips = [RawClip(str(i), "", "", np.zeros(s, np.uint8), None, 16.0) for i, s in enumerate(shapes)]
-    names = [[clip.name for clip in batch] for batch in batches(iter(clips), 2)]
+    names = [[clip.name for clip in batch] for batch in batches(iter(clips), 2, lambda clip: clip.frames.shape)]
     assert names == [["0", "2"], ["1"], ["3"], ["4"]]
 
 
@@ -138,3 +140,33 @@ def test_the_small_world_is_encoded_with_its_labels(folder):
         shown = clip.labelled & (clip.labels >= 0).all(-1) & (clip.labels < 64).all(-1)
         assert np.abs(found.xy * 64 - clip.labels)[shown].max() < 0.01
         assert np.array_equal(found.visible & shown, shown)
+
+
+def test_controls_of_encoded_clips_are_made_anew(folder, pipeline):
+    """What a run that draws them would make, and the clips themselves as they were."""
+    bare = configure(folder, "bare", control="none", num_clips=3)
+    precompute.main(bare)
+    carried = configure(folder, "carried", clips=bare.output_dir, control="carried", batch_size=2)
+    precompute.main(carried)
+    before, after = (load_latents([config.output_dir]) for config in (bare, carried))
+    assert set(before["motion"]) == {b""} and set(before["control"]) == {""}
+    control = build_control("carried")
+    by_name = {row["id"]: row for row in after}
+    assert len(by_name) == 3 and set(after["control"]) == {control_text(control)}
+    for row in before:
+        made = made_motion(control, pipeline.vae, row, unpack_tracks(row))
+        motion = unpack_half(by_name[row["id"]].pop("motion"), row["latent_shape"])
+        torch.testing.assert_close(motion, made, rtol=1e-3, atol=1e-3)
+        assert all(by_name[row["id"]][name] == row[name] for name in ("latents", "tracks", "force", "caption"))
+    pressed = configure(folder, "pressed", clips=bare.output_dir, touch_force=0.2)
+    precompute.main(pressed)
+    assert all(unpack_tracks(row).force.min() < 1 for row in load_latents([pressed.output_dir]))
+
+
+def test_what_cannot_be_stored_is_refused():
+    with pytest.raises(
+        ValueError, match="control: copied is no video that a VAE encodes, training makes it as it goes"
+    ):
+        PrecomputeConfig("vae", "out", control="copied")
+    with pytest.raises(ValueError, match="control: with clips their control is made anew; name one"):
+        PrecomputeConfig("vae", "out", clips="clips", control="none")

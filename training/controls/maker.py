@@ -42,10 +42,20 @@ def control_text(control: Control) -> str:
 def made_motion(
     control: Control, vae: AutoencoderKLWan, row: Mapping[str, Any], arrays: TrackArrays, seed: int = 0
 ) -> Tensor:
-    """Motion slot ``[C, F, h, w]`` of a clip whose latents are known, on the CPU.
+    """Motion slot ``[C, F, h, w]`` of a clip whose latents are known, on the CPU; arguments are those of `told`.
 
-    A track that begins late takes what is in the clip then, as its latents decode. In the VAE's own precision also
-    under autocast.
+    In the VAE's own precision also under autocast.
+    """
+    with torch.autocast(vae.device.type, enabled=False):
+        scene, rows, keyframes = told(control, vae, row, arrays, seed)
+        return control.clip(vae, scene, rows, keyframes)[0].cpu()
+
+
+@torch.no_grad()
+def told(
+    control: Control, vae: AutoencoderKLWan, row: Mapping[str, Any], arrays: TrackArrays, seed: int = 0
+) -> tuple[Scene, Rows, Tensor | None]:
+    """What `Control.clip` is given of a clip; a track that begins late takes what is there then, as latents decode.
 
     Args:
         row: of `ardrag.clips/v1`.
@@ -55,12 +65,8 @@ def made_motion(
     picture = torch.from_numpy(np.array(row["reference"])).permute(2, 0, 1).float() / 127.5 - 1
     latents = unpack_half(row["latents"], row["latent_shape"])[None].to(vae.device)
     scene = Scene(picture.to(vae.device), latents[:, :, :1], seed=seed)
-    with torch.autocast(vae.device.type, enabled=False):
-        keyframes = None
-        if control.takes_later:
-            keyframes = keyframes_of(vae, latents, arrays)
-        rows = Rows(arrays, (None,) * arrays.xy.shape[1])
-        return control.clip(vae, scene, rows, keyframes)[0].cpu()
+    keyframes = keyframes_of(vae, latents, arrays) if control.takes_later else None
+    return scene, Rows(arrays, (None,) * arrays.xy.shape[1]), keyframes
 
 
 def keyframes_of(vae: AutoencoderKLWan, latents: Tensor, arrays: TrackArrays) -> Tensor | None:

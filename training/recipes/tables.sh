@@ -4,8 +4,8 @@
 #   bash training/recipes/tables.sh cpu      # on one core or two: docs/results/controls.md and its companions
 #   bash training/recipes/tables.sh debug    # a few steps of two controls, to see that it runs
 #
-# One start that never saw a track; from it, for each control, a bidirectional model by the same clips, steps and seeds;
-# and causal ones with heat and with the carried piece. CONTROLS names the controls (default: all that need no masks),
+# One start that never saw a track; from it, for each control, a bidirectional model by the same clips, steps and
+# seeds; and causal ones with heat and with the carried piece. CONTROLS names the controls (default: all that need no masks),
 # RUNS is the folder of the runs (default runs/tables), REPORTS that of the pages (default docs/results, debug: RUNS).
 # Running it again resumes: finished parts are skipped.
 set -euo pipefail
@@ -17,7 +17,8 @@ reports="${REPORTS:-docs/results}"
 controls="${CONTROLS:-carried coloured heat copied track_ids entity flow fused_flow boxes}"
 case "$size" in
   debug) clips=4; scanned=40; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 3 --num_frames 9"
-         steps=2; crossing=""; controls="${CONTROLS:-carried track_ids}"; causal="carried"; reports="${REPORTS:-$runs}" ;;
+         steps=2; crossing=""; controls="${CONTROLS:-carried track_ids}"; causal="carried"
+         reports="${REPORTS:-$runs}" ;;
   cpu)   clips=400; scanned=1200; tune=""; bench="--num_clips 48 --num_frames 25"; steps=24; crossing="yes"
          causal="heat carried" ;;
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;
@@ -33,7 +34,7 @@ shown() { # control: its motion beside the clips, where a VAE must encode it
   data=()
   for folder in "$runs/clips" "$runs/two"; do
     [ -f "${folder}_$1/state.json" ] || stage precompute --vae checkpoints/ardrag-tiny/vae --clips "$folder" \
-      --control "$1" --output_dir "${folder}_$1"
+      --control "$1" --batch_size 16 --output_dir "${folder}_$1"
     data+=("${folder}_$1")
   done
 }
