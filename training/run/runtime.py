@@ -23,6 +23,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from PIL import Image
+from torch.autograd.graph import increment_version
 
 from ardrag.rollout import seeded_generator
 from training.run.checkpoint import write_whole
@@ -155,13 +156,18 @@ def smoothed(values: Sequence[float], weight: float = 0.9) -> list[float]:
 
 @contextmanager
 def averaged(ema: EMAModel, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Within, ``parameters`` hold their averages; afterwards their own values again."""
+    """Within, ``parameters`` hold their averages; afterwards their own values again.
+
+    diffusers writes them without a trace, and what is remembered of the others (`ardrag.convolutions`) would stay.
+    """
     ema.store(parameters)
     ema.copy_to(parameters)
+    increment_version(parameters)
     try:
         yield
     finally:
         ema.restore(parameters)
+        increment_version(parameters)
 
 
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]

@@ -13,6 +13,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
+from ardrag.convolutions.remembered import remembered
 from pipelines.video import to_frames
 from training.run import runtime
 from training.run.runtime import (
@@ -161,6 +162,19 @@ def test_averages_are_there_within_only():
         assert 0 < layer.weight.abs().sum() < first.abs().sum()
         raise KeyboardInterrupt
     assert (layer.weight == 0).all()
+
+
+@torch.no_grad()
+def test_what_is_remembered_of_weights_follows_their_averages():
+    layer = torch.nn.Linear(2, 2)
+    ema = EMAModel(list(layer.parameters()))
+    layer.weight.add_(1)
+    seen = [remembered(layer, layer.weight, torch.neg).clone()]
+    with averaged(ema, list(layer.parameters())):
+        seen.append(remembered(layer, layer.weight, torch.neg).clone())
+        assert torch.equal(seen[1], -layer.weight)
+    seen.append(remembered(layer, layer.weight, torch.neg))
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
