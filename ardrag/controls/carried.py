@@ -6,9 +6,9 @@ Round each visible point lies the piece of the picture that was round the point 
 its piece from the last finished frame.
 
 `Carried` shows the pieces on neutral grey. `Collage` shows them on the picture, as an animation of paper cut-outs
-would: where a piece was taken there is grey, and where it is let go it stays. What rests and what moves are then both
-there to be seen, in latents of a video like those that are asked for; from the first latent, which stands for a single
-frame, the latents of the same picture at rest differ by a sixth of their variance.
+would: where a piece was taken the colours round it close over, and where it is let go it stays. What rests and what
+moves are then both there to be seen, in latents of a video like those that are asked for; from the first latent, which
+stands for a single frame, the latents of the same picture at rest differ by a sixth of their variance.
 """
 
 from __future__ import annotations
@@ -61,45 +61,31 @@ class Carried(PixelControl):
         for stretch in stretches:
             visible = rows.arrays.visible[stretch.start : stretch.stop, stretch.track]
             seen = np.arange(stretch.start, stretch.stop)[visible]
-            places = rows.arrays.xy[seen, stretch.track]
-            self.lay(video, stretch, rows, seen.tolist(), places, rows.arrays.force[seen, stretch.track])
+            spread = self.spread(rows, stretch.track, video)
+            held = rows.arrays.force[seen, stretch.track]
+            lay(video, stretch.piece, spread, seen.tolist(), rows.arrays.xy[seen, stretch.track], held)
 
-    def lay(
-        self,
-        video: Tensor,
-        stretch: Stretch,
-        rows: Rows,
-        frames: Sequence[int],
-        places: np.ndarray,
-        force: np.ndarray,
-        colour: float = 1,
-    ) -> None:
-        """Lay the piece of a stretch over ``frames`` at ``places`` ``[n, 2]``, its colours times ``colour``."""
-        height, width = video.shape[2:]
-        points = places.astype(np.float64) * (width, height)
-        spread = spreads(rows.brushes, self.radius)[stretch.track] * math.sqrt(height * width)
-        reach = min(math.ceil(REACH * spread), max(height, width))
-        corners = np.floor(points).astype(int) - reach
-        layer = cut(stretch.piece, torch.from_numpy(points - corners).to(video), reach, spread)
-        layer = layer * torch.from_numpy(force).to(video)[:, None, None, None]
-        for t, (x, y), piece in zip(frames, corners.tolist(), layer, strict=True):
-            under = video[:, t, max(y, 0) : max(y + 2 * reach + 1, 0), max(x, 0) : max(x + 2 * reach + 1, 0)]
-            left, top = max(-x, 0), max(-y, 0)
-            over = piece[:, top : top + under.shape[1], left : left + under.shape[2]]
-            under.mul_(1 - over[3]).add_(colour * over[:3])
+    def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
+        """How wide the piece of a track is in ``picture`` ``[..., H, W]``, in pixels."""
+        return spreads(rows.brushes, self.radius)[track] * math.sqrt(math.prod(picture.shape[-2:]))
 
 
 class Left(NamedTuple):
-    """Where a track was seen last, ``xy`` ``[2]`` in 0..1, and how firmly it was held there."""
+    """Where a track was seen last, ``xy`` ``[1, 2]`` in 0..1, and how firmly it was held there, ``[1]``."""
 
     xy: np.ndarray
     force: np.ndarray
 
 
 class Table(NamedTuple):
-    """What a collage remembers: what lies still, ``ground`` ``[3, H, W]``, and what each track holds, and where."""
+    """What a collage remembers, pictures ``[3, H, W]``.
+
+    ``ground`` is what lies still, ``closed`` how it would look without what is held; ``held`` and ``left`` are what
+    each track holds, and where it was seen last.
+    """
 
     ground: Tensor
+    closed: Tensor
     held: Held = ()
     left: tuple[Left | None, ...] = ()
 
@@ -113,32 +99,74 @@ class Collage(Carried):
 
     def begin(self, scene: Scene) -> Table:
         """See `PixelControl`: at first there is the picture."""
-        return Table(scene.picture)
+        return Table(scene.picture, scene.picture)
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`."""
-        table = Table(look()) if memory is None else memory
+        table = Table(look(), look()) if memory is None else memory
         stretches, held = grabs(rows, lambda: with_edge(look()), table.held)
+        if any(all(stretch.piece is not piece for piece in table.held) for stretch in stretches):
+            table = table._replace(closed=self.close(table.ground, stretches, rows))
         ground = table.ground[:, None].repeat(1, len(rows) + 1, 1, 1)  # and what it will be after these rows
         let_go = (stretch for stretch in stretches if stretch.stop < len(rows))
         for stretch in sorted(let_go, key=lambda stretch: stretch.stop):
             rest = range(stretch.stop, len(rows) + 1)
-            place, force = left_at(rows, stretch, table.left)
-            self.hollow(ground, stretch, rows, rest, np.repeat(force, len(rest)))
-            self.lay(ground, stretch, rows, rest, np.repeat(place[None], len(rest), 0), np.repeat(force, len(rest)))
+            place, force = (np.repeat(part, len(rest), 0) for part in left_at(rows, stretch, table.left))
+            spread = self.spread(rows, stretch.track, ground)
+            self.take_off(ground, stretch.piece, spread, rest, force, table.closed)
+            lay(ground, stretch.piece, spread, rest, place, force)
         video = ground[:, :-1].clone()
         for stretch in stretches:
-            frames = slice(stretch.start, stretch.stop)
-            self.hollow(
-                video, stretch, rows, range(frames.start, frames.stop), rows.arrays.force[frames, stretch.track]
-            )
+            frames, spread = range(stretch.start, stretch.stop), self.spread(rows, stretch.track, video)
+            force = rows.arrays.force[stretch.start : stretch.stop, stretch.track]
+            self.take_off(video, stretch.piece, spread, frames, force, table.closed)
         self.carry(video, stretches, rows)
-        return video, Table(ground[:, -1].clone(), held, last_seen(rows, table.left))
+        return video, Table(ground[:, -1].clone(), table.closed, held, last_seen(rows, table.left))
 
-    def hollow(self, video: Tensor, stretch: Stretch, rows: Rows, frames: Sequence[int], force: np.ndarray) -> None:
-        """Grey where the piece of a stretch was taken, as firmly as it is held."""
-        places = np.repeat(np.array(stretch.piece.xy)[None], len(frames), 0)
-        self.lay(video, stretch, rows, frames, places, force, colour=0)
+    def close(self, ground: Tensor, stretches: Sequence[Stretch], rows: Rows) -> Tensor:
+        """The picture ``ground`` ``[3, H, W]`` without the pieces of ``stretches``: what is round them closes over."""
+        taken = torch.zeros_like(ground[:, None])
+        for stretch in stretches:
+            white = Piece(torch.ones_like(with_edge(ground)), stretch.piece.xy)
+            spread = self.spread(rows, stretch.track, ground)
+            lay(taken, white, spread, [0], np.array([stretch.piece.xy]), np.ones(1))
+        widest = max(self.spread(rows, stretch.track, ground) for stretch in stretches)
+        known = (1 - taken[:1, 0]) ** 4 + 1e-6
+        seen = blurred(torch.cat([known * ground, known]), widest)
+        return seen[:3] / seen[3:]
+
+    @staticmethod
+    def take_off(
+        video: Tensor, piece: Piece, spread: float, frames: Sequence[int], force: np.ndarray, closed: Tensor
+    ) -> None:
+        """Show what closes over the place of a piece, as firmly as it is held."""
+        places = np.repeat(np.array([piece.xy]), len(frames), 0)
+        lay(video, Piece(with_edge(closed), piece.xy), spread, frames, places, force)
+
+
+def lay(
+    video: Tensor, piece: Piece, spread: float, frames: Sequence[int], places: np.ndarray, force: np.ndarray
+) -> None:
+    """Lay a piece over ``frames`` of ``video`` ``[3, T, H, W]`` at ``places`` ``[n, 2]`` in 0..1, in place."""
+    height, width = video.shape[2:]
+    points = places.astype(np.float64) * (width, height)
+    reach = min(math.ceil(REACH * spread), max(height, width))
+    corners = np.floor(points).astype(int) - reach
+    layer = cut(piece, torch.from_numpy(points - corners).to(video), reach, spread)
+    layer = layer * torch.from_numpy(force).to(video)[:, None, None, None]
+    for t, (x, y), part in zip(frames, corners.tolist(), layer, strict=True):
+        under = video[:, t, max(y, 0) : max(y + 2 * reach + 1, 0), max(x, 0) : max(x + 2 * reach + 1, 0)]
+        left, top = max(-x, 0), max(-y, 0)
+        over = part[:, top : top + under.shape[1], left : left + under.shape[2]]
+        under.mul_(1 - over[3]).add_(over[:3])
+
+
+def blurred(picture: Tensor, spread: float) -> Tensor:
+    """A picture ``[C, H, W]`` under a Gaussian of ``spread`` pixels; beyond it there is nothing."""
+    reach = min(math.ceil(3 * spread), max(picture.shape[1:]))
+    bell = torch.exp(-((torch.arange(-reach, reach + 1).to(picture) / spread) ** 2) / 2)
+    columns = F.conv2d(picture[:, None], bell[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(columns, bell[None, None, None, :], padding=(0, reach))[:, 0]
 
 
 def with_edge(frame: Tensor) -> Tensor:
@@ -153,7 +181,7 @@ def last_seen(rows: Rows, left: tuple[Left | None, ...], stop: int | None = None
     for track in range(xy.shape[1]):
         seen = visible[:stop, track].nonzero()[0]
         known = left[track] if track < len(left) else None
-        after.append(Left(xy[seen[-1], track], force[seen[-1:], track]) if len(seen) else known)
+        after.append(Left(xy[seen[-1:], track], force[seen[-1:], track]) if len(seen) else known)
     return tuple(after)
 
 

@@ -114,34 +114,52 @@ def alpha(shape: tuple[int, int], place: tuple[float, float], s: float) -> torch
     return torch.exp(-(((x[None] ** 2 + y[:, None] ** 2) / (2 * s * s)) ** 2))
 
 
-def test_a_collage_is_the_picture_with_a_hole_and_the_piece() -> None:
+def closed_over(frame: torch.Tensor, taken: torch.Tensor, s: float) -> torch.Tensor:
+    """Means of what is round each pixel, weighted by a Gaussian and by how little of it was taken."""
+    height, width = frame.shape[1:]
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    apart = (y.flatten()[:, None] - y.flatten()) ** 2 + (x.flatten()[:, None] - x.flatten()) ** 2
+    near = torch.exp(-apart / (2 * s * s)) * ((1 - taken) ** 4 + 1e-6).flatten()
+    return (frame.flatten(1) @ near.T / near.sum(1)).view_as(frame)
+
+
+def test_a_collage_is_the_picture_closed_over_and_the_piece() -> None:
     frame, start, end = noise(), (0.25, 0.5), (0.25 + 12 / 48, 0.5 + 6 / 32)
     tracks = Tracks.from_points([[(0, *start, 0.8), (4, *end, 0.8)]], num_frames=5)
     s = 0.11 * math.sqrt(32 * 48)
     video = paint(tracks, frame, Collage())
-    ground = frame * (1 - 0.8 * alpha((32, 48), start, s))
+    hole = alpha((32, 48), start, s)
+    ground = frame * (1 - 0.8 * hole) + 0.8 * hole * closed_over(frame, hole, s)
     moved = ground * (1 - 0.8 * alpha((32, 48), end, s)) + formula(frame, start, end, s, 0.8)
-    torch.testing.assert_close(video[:, 4], moved, rtol=0, atol=1e-3)
+    torch.testing.assert_close(video[:, 4], moved, rtol=0, atol=0.02)
     assert torch.equal(paint(Tracks.empty(5), frame, Collage()), frame[:, None].expand(-1, 5, -1, -1))
 
 
+def test_what_is_taken_together_leaves_nothing_of_each_other() -> None:
+    """Two halves of a red thing on a blue ground, grabbed at once: what closes over is blue."""
+    frame = torch.tensor([-0.5, -0.5, 0.9])[:, None, None].repeat(1, 48, 48)
+    frame[:, 18:30, 16:32] = torch.tensor([0.9, -0.5, -0.5])[:, None, None]
+    away = Tracks.from_points([[(0, 0.42, 0.5), (4, 0.42, 0.05)], [(0, 0.58, 0.5), (4, 0.58, 0.05)]], num_frames=5)
+    left = paint(away, frame, Collage())[:, 4, 21:27, 18:30]
+    assert left[0].max() < 0 and left[2].min() > 0.4
+
+
 def test_what_is_let_go_stays_and_can_be_taken_again() -> None:
-    frame, xy = torch.full((3, 40, 40), 0.9), np.full((9, 1, 2), 0.5, np.float32)
+    frame, xy = noise(40, 40), np.full((9, 1, 2), 0.5, np.float32)
     xy[1:, :, 0] = 0.75
     held = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
     tracks = Tracks.from_array(xy, held[:, None], held[:, None].astype(np.float32))
     video = paint(tracks, frame, Collage())
-    assert video[:, 8, 20, 20].abs().max() < 0.02, "where it was taken nothing is known"
     torch.testing.assert_close(video[:, 8], video[:, 2], rtol=0, atol=1e-6)
     memory, parts = None, []
     for start, stop in ((0, 1), (1, 5), (5, 9)):
         part, memory = Collage().paint(Rows.of(tracks, range(start, stop)), lambda: frame, memory)
         parts.append(part)
     torch.testing.assert_close(torch.cat(parts, 1), video, rtol=0, atol=1e-6)
-    again = Tracks.from_points([[(0, 0.75, 0.5), (4, 0.25, 0.5)]], num_frames=5, sigma=0.2)
+    again = Tracks.from_points([[(0, 0.75, 0.5), (4, 0.25, 0.5)]], num_frames=5, sigma=0.1)
     onward = Collage().paint(Rows.of(again), lambda: torch.full_like(frame, -0.5), memory)[0]
     torch.testing.assert_close(onward[:, 4, 20, 10], torch.full((3,), -0.5), rtol=0, atol=0.02)
-    assert onward[:, 4, 20, 30].abs().max() < 0.02 and onward[:, 4, 2, 2].min() > 0.89
+    assert torch.equal(onward[:, 4, 2, 2], frame[:, 2, 2])
 
 
 @pytest.mark.parametrize("control", [Carried(), Collage()])
