@@ -8,6 +8,7 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,16 @@ def webp(picture: Image.Image, quality: int) -> bytes:
     """A picture as WebP, made fast."""
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=quality, method=0)
+    return buffer.getvalue()
+
+
+def film(frames: Sequence[bytes], fps: float) -> bytes:
+    """Pictures as one animated WebP that plays once and stays at its end."""
+    buffer = io.BytesIO()
+    first, *rest = (Image.open(io.BytesIO(frame)) for frame in frames)
+    first.save(
+        buffer, "WEBP", save_all=True, append_images=rest, duration=round(1000 / fps), loop=1, quality=85, method=0
+    )
     return buffer.getvalue()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import Request, WebSocket
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from gradio import Server
 from starlette.websockets import WebSocketDisconnect
@@ -28,7 +28,7 @@ from app_assets.live import Connection, error
 from app_assets.lobby import Lobby
 from app_assets.mailbox import Mailboxes
 from app_assets.messages import MAX_MESSAGE
-from app_assets.pictures import MAX_UPLOAD, Pictures
+from app_assets.pictures import MAX_UPLOAD, Pictures, film
 from app_assets.player import OVER, Player
 from app_assets.track_files import read_track_file
 from pipelines.pipeline_ardrag import ARDragPipeline
@@ -91,6 +91,7 @@ class Space:
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ardrag-reader")
         self.connections: set[Connection] = set()
         self.examples = self.pictures.examples()
+        self.trailer: bytes | None = None
 
     def player(self) -> Player:
         """Takes for a new visitor."""
@@ -101,23 +102,28 @@ class Space:
         return function() if ON_ZERO_GPU else self.worker.submit(function).result()
 
     def rehearse(self) -> None:
-        """Do what a first visitor would wait for: start every example, and make the first until the window is full.
+        """Do what a first visitor would wait for: start every example, and make the first as it is drawn.
 
-        Turn by turn, so that a visitor who is there already waits as for one other visitor. Kernels and plans are made
-        then, and texts and pictures are known by what they are.
+        At least until the window is full. Turn by turn, so that a visitor who is there already waits as for one other
+        visitor. Kernels and plans are made then, and texts and pictures are known by what they are. The first example
+        is the trailer that a page plays by itself.
         """
         player, config = self.player(), self.pipe.transformer.config
-        length = 1 + (config.sink_frames + config.window_frames + config.chunk_frames) * self._factor
-        order = {"type": "start", "seed": 0, "steps": None, "tracks": None, "num_frames": length}
+        full = 1 + (config.sink_frames + config.window_frames + config.chunk_frames) * self._factor
+        order = {"type": "start", "seed": 0, "steps": None}
         with suppress(RuntimeError, CancelledError):  # the server is being stopped
             for number, example in enumerate(self.examples, 1):
-                named = {"picture": example["picture"], "prompt": example["prompt"]}
-                player.post(json.dumps({**order, **named, "paced": number > 1}))
+                length = max(full, example["tracks"]["num_frames"])
+                named = {name: example[name] for name in ("picture", "prompt", "tracks")}
+                player.post(json.dumps({**order, **named, "num_frames": length, "paced": number > 1}))
                 if not self.is_live:
                     player.post(json.dumps({"type": "cancel", "take": number}))
+                shown: list[bytes] = []
                 while (turn := self.run(player.turn)) is not OVER:
-                    if callable(turn):
-                        turn()
+                    reply = turn() if callable(turn) else turn
+                    shown += reply.parts if reply and reply.header["type"] == "frames" else ()
+                if shown and not self.trailer:
+                    self.trailer = film(shown, self.pipe.config.fps)
             self.run(player.close)
 
     @property
@@ -137,6 +143,7 @@ class Space:
             "fps": self.pipe.config.fps,
             "steps": scheduler.num_inference_steps,
             "live": self.is_live,
+            "trailer": self.trailer is not None,
             "control": self.pipe.control.name,
             "brush": self.pipe.control.brush,
             "maxFrames": self.limits.max_frames,
@@ -198,6 +205,12 @@ def add_page(server: Server, space: Space) -> None:
     @server.get("/settings.json")
     def settings() -> JSONResponse:
         return JSONResponse(space.settings())
+
+    @server.get("/trailer.webp")
+    def trailer() -> Response:
+        if space.trailer is None:
+            return refusal("trailer: there is none yet; ask again when the server has made it", 404)
+        return Response(space.trailer, media_type="image/webp")
 
     server.mount("/web", StaticFiles(directory=WEB), name="web")
 

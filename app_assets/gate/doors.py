@@ -26,7 +26,7 @@ from app_assets.pictures import MAX_UPLOAD
 
 
 OWN = re.compile(
-    r"/|/settings\.json|/web/.*|/picture|/tracks|/session|/session/[^/]+|/live|/favicon\.ico|/robots\.txt"
+    r"/|/settings\.json|/trailer\.webp|/web/.*|/picture|/tracks|/session|/session/[^/]+|/live|/favicon\.ico|/robots\.txt"
 )
 GRADIOS = re.compile(
     r"/config/?|/gradio_api/(info/?|upload|queue/join|queue/data|call/.*|heartbeat/[^/]+|cancel|reset/?|startup-events)"

@@ -254,6 +254,22 @@ function fillExamples(page) {
   });
 }
 
+/* The first example plays once by itself, as the server's rehearsal made it, unless the visitor minds motion. */
+async function playTrailer(page) {
+  const example = page.settings.examples[0];
+  if (!page.settings.trailer || page.picture || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const shown = $("trailer");
+  shown.src = "trailer.webp";
+  await shown.decode();
+  page.open(example);
+  await page.setPicture(example);
+  shown.hidden = false;
+  page.say(`This is what the model made of “${example.title}”. Now drag yourself.`);
+  const over = () => (shown.hidden = true);
+  setTimeout(over, (1000 * example.tracks.num_frames) / page.settings.fps + 1500);
+  for (const event of ["pointerdown", "keydown", "drop", "paste"]) addEventListener(event, over, { once: true, capture: true });
+}
+
 function listenToPictures(page) {
   const take = (files) => files.length && page.upload(files[0]);
   $("upload").addEventListener("change", (event) => {
@@ -341,6 +357,7 @@ async function main() {
   listenToButtons(page);
   page.refresh();
   await openLink(page);
+  await playTrailer(page);
   document.documentElement.dataset.ready = "true";
   requestAnimationFrame((now) => page.run(now));
 }

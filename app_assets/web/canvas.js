@@ -25,7 +25,8 @@ export function forceOf(event) {
 export function scaleText(picture, width) {
   const times = picture ? width / picture.width : 1;
   if (times <= PLAIN_SCALE) return "";
-  return `${Math.max(picture.width, picture.height)}-pixel model, shown ${times.toFixed(1)} times as large`;
+  const size = `${Math.max(picture.width, picture.height)}-pixel model, shown ${times.toFixed(1)} times as large`;
+  return `${size}. It moves what you drag and keeps the rest; larger ones need a GPU (app.py --model, docs/wan.md).`;
 }
 
 function sayScale(element, picture, width) {

@@ -27,9 +27,11 @@ def bundled() -> ARDragPipeline:
 
 
 @contextmanager
-def running(pipeline: ARDragPipeline, **limits: Any) -> Iterator[str]:
+def running(pipeline: ARDragPipeline, rehearse: bool = False, **limits: Any) -> Iterator[str]:
     """A Space in this process; gives its address."""
     space = Space(pipeline, Limits(max_frames=97, **limits))
+    if rehearse:
+        space.rehearse()
     server, url = launch(space, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     yield url
     server.get_blocks().close()

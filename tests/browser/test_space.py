@@ -71,6 +71,18 @@ def test_start(page: Any) -> None:
     shot(page, "start")
 
 
+def test_the_first_example_plays_once_by_itself(open_page: Any, bundled: Any) -> None:
+    with running(bundled, rehearse=True) as url:
+        page = open_page(url)
+        page.wait_for_selector("#trailer:visible")
+        assert "Now drag yourself" in page.inner_text("#status")
+        shot(page, "trailer")
+        page.wait_for_selector("#trailer", state="hidden")
+        assert page.is_hidden("#empty") and page.inner_text("#frame") == "–", "the picture is there; nothing was made"
+        quiet = open_page(url, reduced_motion="reduce")
+        assert quiet.is_visible("#empty") and quiet.is_hidden("#trailer")
+
+
 def test_example_runs_with_one_click_to_a_finished_mp4(page: Any, tmp_path: Path) -> None:
     page.click("#examples button >> nth=1")
     page.wait_for_selector('#pad[data-frame="32"]')
