@@ -63,7 +63,7 @@ class Carried(PixelControl):
             seen = np.arange(stretch.start, stretch.stop)[visible]
             spread = self.spread(rows, stretch.track, video)
             held = rows.arrays.force[seen, stretch.track]
-            lay(video, stretch.piece, spread, seen.tolist(), rows.arrays.xy[seen, stretch.track], held)
+            lay_piece(video, stretch.piece, spread, seen.tolist(), rows.arrays.xy[seen, stretch.track], held)
 
     def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
         """How wide the piece of a track is in ``picture`` ``[..., H, W]``, in pixels."""
@@ -114,7 +114,7 @@ class Collage(Carried):
             place, force = (np.repeat(part, len(rest), 0) for part in left_at(rows, stretch, table.left))
             spread = self.spread(rows, stretch.track, ground)
             self.take_off(ground, stretch.piece, spread, rest, force, table.closed)
-            lay(ground, stretch.piece, spread, rest, place, force)
+            lay_piece(ground, stretch.piece, spread, rest, place, force)
         video = ground[:, :-1].clone()
         for stretch in stretches:
             frames, spread = range(stretch.start, stretch.stop), self.spread(rows, stretch.track, video)
@@ -129,7 +129,7 @@ class Collage(Carried):
         for stretch in stretches:
             white = Piece(torch.ones_like(with_edge(ground)), stretch.piece.xy)
             spread = self.spread(rows, stretch.track, ground)
-            lay(taken, white, spread, [0], np.array([stretch.piece.xy]), np.ones(1))
+            lay_piece(taken, white, spread, [0], np.array([stretch.piece.xy]), np.ones(1))
         widest = max(self.spread(rows, stretch.track, ground) for stretch in stretches)
         known = (1 - taken[:1, 0]) ** 4 + 1e-6
         seen = blurred(torch.cat([known * ground, known]), widest)
@@ -141,10 +141,10 @@ class Collage(Carried):
     ) -> None:
         """Show what closes over the place of a piece, as firmly as it is held."""
         places = np.repeat(np.array([piece.xy]), len(frames), 0)
-        lay(video, Piece(with_edge(closed), piece.xy), spread, frames, places, force)
+        lay_piece(video, Piece(with_edge(closed), piece.xy), spread, frames, places, force)
 
 
-def lay(
+def lay_piece(
     video: Tensor, piece: Piece, spread: float, frames: Sequence[int], places: np.ndarray, force: np.ndarray
 ) -> None:
     """Lay a piece over ``frames`` of ``video`` ``[3, T, H, W]`` at ``places`` ``[n, 2]`` in 0..1, in place."""
