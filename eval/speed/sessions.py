@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ardrag.streaming_vae import FoldedCausalConv3d
+from ardrag.convolutions.causal import FoldedCausalConv3d
 from ardrag.tracks.tracks import Tracks
 from eval.speed.latency_report import PARTS
 from pipelines import Session

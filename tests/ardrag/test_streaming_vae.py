@@ -12,7 +12,9 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm
 
-from ardrag.streaming_vae import FoldedCausalConv3d, FusedRMSNorm, StreamingVAE, StreamState, fold_causal_convs
+import ardrag.streaming_vae as streaming_vae
+from ardrag.convolutions.causal import FoldedCausalConv3d, FusedRMSNorm
+from ardrag.streaming_vae import StreamingVAE, StreamState, fold_causal_convs
 
 
 STATISTICS = {"latents_mean": [0.1, -0.2, 0.3, -0.4], "latents_std": [0.5, 1.5, 2.0, 0.8]}
@@ -397,3 +399,15 @@ def test_errors_name_the_field_and_the_remedy(stream: StreamingVAE, call: Call, 
 def test_config_that_contradicts_the_layers_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StreamingVAE(make_vae("wan2.2", **changes))
+
+
+@torch.no_grad()
+def test_tiling_has_no_effect_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    streaming_vae._say_that_nothing_is_tiled.cache_clear()
+    vae, pixels = make_vae("wan2.1"), random_pixels(5)
+    expected = StreamingVAE(vae).encode(pixels)
+    assert not caplog.records
+    vae.enable_tiling(8, 8, 8, 8)
+    streams = StreamingVAE(vae), StreamingVAE(vae)
+    assert torch.equal(streams[0].encode(pixels), expected)
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == ["vae: tiling has no effect"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.streaming_vae import FoldedCausalConv3d, FusedRMSNorm
+from ardrag.convolutions.causal import FoldedCausalConv3d, FusedRMSNorm
 from ardrag.tracks.tracks import Tracks
 from pipelines.bidirectional import generate_bidirectional
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 
-import ardrag.streaming_vae as streaming_vae
+import ardrag.convolutions.causal as causal
+from ardrag.convolutions.causal import FoldedCausalConv3d
 from ardrag.convolutions.winograd import PRODUCTS, convolve, mixed_taps
-from ardrag.streaming_vae import FoldedCausalConv3d
 
 
 @pytest.mark.parametrize("count", PRODUCTS)
@@ -48,7 +48,7 @@ def layers():
 def test_a_stream_takes_fewer_products_where_it_can(layers, count, monkeypatch):
     plain, folded = layers
     taken = []
-    monkeypatch.setattr(streaming_vae, "convolve", lambda *given: taken.append(given) or convolve(*given))
+    monkeypatch.setattr(causal, "convolve", lambda *given: taken.append(given) or convolve(*given))
     x, past = torch.randn(1, 4, count, 6, 5), torch.randn(1, 4, 2, 6, 5)
     torch.testing.assert_close(folded(x, past), plain(x, past), rtol=0, atol=5e-5)
     assert len(taken) == (count in PRODUCTS)
@@ -59,7 +59,7 @@ def test_a_stream_takes_fewer_products_where_it_can(layers, count, monkeypatch):
 @torch.no_grad()
 def test_under_autocast_the_plain_way(layers, monkeypatch):
     """There past frames and new ones may differ in their format."""
-    monkeypatch.setattr(streaming_vae, "convolve", None)
+    monkeypatch.setattr(causal, "convolve", None)
     plain, folded = layers
     x, past = torch.randn(1, 4, 4, 6, 5), torch.randn(1, 4, 2, 6, 5)
     with torch.autocast("cpu"):
@@ -68,7 +68,7 @@ def test_under_autocast_the_plain_way(layers, monkeypatch):
 
 @torch.no_grad()
 def test_a_strided_convolution_keeps_to_the_plain_way(monkeypatch):
-    monkeypatch.setattr(streaming_vae, "convolve", None)
+    monkeypatch.setattr(causal, "convolve", None)
     plain = WanCausalConv3d(2, 2, 3, stride=(2, 1, 1), padding=1)
     folded = copy.deepcopy(plain)
     folded.__class__ = FoldedCausalConv3d
@@ -78,7 +78,7 @@ def test_a_strided_convolution_keeps_to_the_plain_way(monkeypatch):
 
 @torch.no_grad()
 def test_autocast_keeps_to_the_plain_way(layers, monkeypatch):
-    monkeypatch.setattr(streaming_vae, "convolve", None)
+    monkeypatch.setattr(causal, "convolve", None)
     plain, folded = layers
     x, past = torch.randn(1, 4, 4, 6, 5), torch.randn(1, 4, 2, 6, 5)
     with torch.autocast("cpu", torch.bfloat16):

@@ -3,7 +3,7 @@
 import numpy as np
 
 import ardrag.known.answers as answers
-from ardrag.streaming_vae import FoldedCausalConv3d
+from ardrag.convolutions.causal import FoldedCausalConv3d
 from eval.latency import LatencyConfig, make_subject
 from eval.model import load_pipeline
 from eval.speed.sessions import all_taps, plain_step, pointer, time_steady
