@@ -51,6 +51,8 @@ class FoldedCausalConv3d(WanCausalConv3d):
             native: torch.Tensor = super().forward(x, cache_x)
             return native
         causal_padding = self._padding[4]
+        if cache_x is not None and self._is_inference(x):
+            cache_x = self._filled_up(cache_x, causal_padding if x.shape[2] > 1 else 0)
         known = 0 if cache_x is None else cache_x.shape[2]
         if known >= causal_padding and self.kernel_size != (1, 1, 1) and self._is_inference(x):
             if cache_x is not None and self._takes_products(x.shape[2]):
@@ -69,6 +71,12 @@ class FoldedCausalConv3d(WanCausalConv3d):
             gathered.flatten(0, 1), remembered(self, self.weight, _folded, first_tap)
         )  # [B*T', H', W', C']
         return outputs.reshape(x.shape[0], num_outputs, *outputs.shape[1:]).permute(0, 4, 1, 2, 3)
+
+    @staticmethod
+    def _filled_up(past: torch.Tensor, count: int) -> torch.Tensor:
+        """Past frames with zeros before them, so that there are ``count``: the second step of a stream knows one."""
+        missing = count - past.shape[2]
+        return past if missing <= 0 else F.pad(past, (0, 0, 0, 0, missing, 0))
 
     def _takes_products(self, num_frames: int) -> bool:
         shape = self.kernel_size, self.stride, self._padding[4]
