@@ -80,15 +80,10 @@ def image_slot(
     ``fill`` is the transformer's ``image_fill``: ``"zeros"`` where a public checkpoint knows zeros instead of noise,
     ``"grey"`` where it knows a grey video after the picture, whose latents (`grey_after`) are then given as ``grey``,
     ``"picture"``, ours for small models, the reference at every latent, so that what rests need not be remembered.
-
-    Raises:
-        ValueError: for ``"grey"`` without them: precomputed clips do not hold them.
     """
-    if fill == "grey" and grey is None:
-        raise ValueError("image_fill: clips for training hold no grey after the picture; start from Fun-Control")
     picture = reference.expand_as(noise)
     rest = {"noise": noise, "zeros": torch.zeros_like(noise), "grey": grey, "picture": picture}[fill]
-    assert rest is not None
+    assert rest is not None, "grey latents are missing"
     if first_latent > 0:
         return rest.to(noise)
     return torch.cat([reference.to(noise), rest[:, :, 1:].to(noise)], dim=2)

@@ -74,8 +74,6 @@ def test_image_stands_at_latent_0_only():
     assert not image_slot(reference, noise, first_latent=3, fill="zeros").any()
     for first in (0, 3):
         assert torch.equal(image_slot(reference, noise, first, fill="picture"), reference.expand_as(noise))
-    with pytest.raises(ValueError, match="image_fill: clips for training hold no grey after the picture; start from"):
-        image_slot(reference, noise, fill="grey")
     grey = torch.full_like(noise, 0.5)
     assert torch.equal(image_slot(reference, noise, fill="grey", grey=grey)[:, :, 1:], grey[:, :, 1:])
     assert torch.equal(image_slot(reference, noise, 3, "grey", grey), grey)

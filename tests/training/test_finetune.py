@@ -239,8 +239,9 @@ def test_sink_control_image_and_gates_are_of_the_run_or_of_the_model_it_starts_f
     assert trained("old model", init_from=str(run_inputs / "pipeline"), **given) == all_given
     with pytest.raises(ValueError, match="sink_frames: -1 is negative"):
         configure(sink_frames=-1)
-    with pytest.raises(ValueError, match="image_fill: 'grey' is not for training; use noise, zeros or picture"):
-        configure(image_fill="grey")
+    with pytest.raises(ValueError, match="image_fill: 'black' is unknown; use noise, zeros, grey or picture"):
+        configure(image_fill="black")
+    assert trained("grey", image_fill="grey")[2] == "grey"
 
 
 def test_mixed_shapes_train_and_the_pipeline_generates_at_each(configure, mixed, monkeypatch):

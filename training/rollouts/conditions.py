@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ardrag.conditioning import Conditions, encode_image_tokens, encode_text, image_slot
 from ardrag.controls.control import Rows, Scene
+from ardrag.known.still_video import grey_after
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
@@ -28,12 +29,25 @@ def clip_conditions(
     """
     encoder = next(pipeline.image_encoder.parameters())  # frozen ones may be in half precision
     pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
+    fill = pipeline.transformer.config.image_fill
+    grey = grey_latents(pipeline, batch) if fill == "grey" else None
     return Conditions(
         motion=motion,
-        image=image_slot(batch.latents[:, :, :1], image_noise, fill=pipeline.transformer.config.image_fill),
+        image=image_slot(batch.latents[:, :, :1], image_noise, fill=fill, grey=grey),
         text=encode_text(pipeline.tokenizer, pipeline.text_encoder, captions).to(batch.latents),
         image_tokens=encode_image_tokens(pipeline.image_encoder, pictures.to(encoder)).to(batch.latents),
     )
+
+
+def grey_latents(pipeline: ARDragPipeline, batch: LatentBatch) -> Tensor:
+    """Latents ``[B, C, F, H, W]`` of each picture with grey after it, which clips do not hold: they are encoded here.
+
+    In the VAE's own precision also under autocast, as clips are precomputed.
+    """
+    vae, count = pipeline.vae, batch.latents.shape[2]
+    pictures = batch.reference.to(vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.autocast(vae.device.type, enabled=False):
+        return torch.cat([grey_after(vae, picture)(0, count) for picture in pictures])
 
 
 def halve_encoders(pipeline: ARDragPipeline, mixed_precision: str) -> None:

@@ -30,7 +30,9 @@ class FinetuneConfig(TrackConfig, MuonConfig):
     )
     image_fill: str = field(
         default="",
-        metadata={"help": "Image slot after latent 0: noise, zeros or picture; default: as init_from, else noise."},
+        metadata={
+            "help": "Image slot after latent 0: noise, zeros, grey or picture; default: init_from's, else noise."
+        },
     )
     gated_slots: bool = field(
         default=False, metadata={"help": "Begin from what the motion slot shows, and learn what to add; see collage."}
@@ -82,7 +84,7 @@ class FinetuneConfig(TrackConfig, MuonConfig):
             raise ValueError(f"num_latents: {self.num_latents} is too short to move; use 2 or more")
         if self.sink_frames is not None and self.sink_frames < 0:
             raise ValueError(f"sink_frames: {self.sink_frames} is negative; 1 keeps the first latent in view, 0 none")
-        if self.image_fill not in ("", "noise", "zeros", "picture"):
-            raise ValueError(f"image_fill: {self.image_fill!r} is not for training; use noise, zeros or picture")
+        if self.image_fill not in ("", "noise", "zeros", "grey", "picture"):
+            raise ValueError(f"image_fill: {self.image_fill!r} is unknown; use noise, zeros, grey or picture")
         if self.own_history and not self.causal:
             raise ValueError("own_history: only a causal model has a history; set causal to true, or own_history to 0")
