@@ -50,7 +50,7 @@ def generate_endpoint(
         Streams ({frames: [WebP data URLs], made, total}, None, None) for each latent, and at the end (None, the mp4,
         the tracks that were applied). A model that makes a clip at once gives no frames after each of its steps, and
         all of them after the last. ``steps`` 0 is what the checkpoint was trained for. Places of a ``track_file`` that
-        are pixels are those of the picture.
+        are pixels are those of the picture; Wan-Move's tracks and visibility are one file, the second after the first.
         """
         try:
             order = read_order(tracks, prompt, seed, num_frames, steps)

@@ -7,7 +7,7 @@ import { Painter, paintBars } from "./paint.js";
 import { Results } from "./results.js";
 import { Studio } from "./studio.js";
 import { connect } from "./transport.js";
-import { History, SCHEMA, coloured, emptyFile, onPicture, readFile, retime } from "./tracks.js";
+import { History, SCHEMA, coloured, emptyFile, joined, onPicture, readFile, retime } from "./tracks.js";
 import { fromLink } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
@@ -132,9 +132,10 @@ class Page {
     select.value = numFrames;
   }
 
-  /* A drawing of this page, or another system's track file, which the server reads. */
-  async importFile(chosen) {
+  /* A drawing of this page, or another system's track file (of two parts, for some), which the server reads. */
+  async importFile(files) {
     try {
+      const chosen = joined(files);
       const text = chosen.size <= MAX_OWN ? await chosen.text() : "";
       const read = text.includes(SCHEMA) ? readFile(text) : await this.convert(chosen);
       const file = this.picture ? onPicture(read, this.picture) : read;

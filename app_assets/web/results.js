@@ -18,8 +18,8 @@ export class Results {
     });
     $("export").addEventListener("click", () => this.exportDrawing());
     $("import").addEventListener("change", async (event) => {
-      const [file] = event.target.files;
-      if (file) await page.importFile(file);
+      const files = [...event.target.files];
+      if (files.length) await page.importFile(files);
       event.target.value = "";
     });
     $("share").addEventListener("click", () => this.share());

@@ -13,6 +13,14 @@ export function emptyFile(numFrames, fps) {
   return { schema: SCHEMA, fps, num_frames: numFrames, defaults: { interp: "linear" }, tracks: [] };
 }
 
+/* Chosen files as one: Wan-Move's tracks.npy and visibility.npy follow one another, which the server knows. */
+export function joined(files) {
+  if (files.length === 1) return files[0];
+  const parts = ["tracks.npy", "visibility.npy"].map((end) => files.find(({ name }) => name.endsWith(end)));
+  if (files.length === 2 && parts.every(Boolean)) return new Blob(parts);
+  throw new Error("tracks: choose one file, or a tracks.npy with its visibility.npy");
+}
+
 /* Drawn rows [ms, x, y, force] as points. `stretch`: over the whole clip; else in real time, at most the clip. */
 export function timed(rows, numFrames, fps, stretch) {
   const origin = rows[0][0];

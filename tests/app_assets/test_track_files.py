@@ -5,6 +5,7 @@ import json
 import pickle
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
@@ -45,6 +46,20 @@ def test_every_format_comes_in_as_tracks_load_reads_it(running, files):
         wanted = Tracks.load(io.BytesIO(content), image_size=SIZE, **known)
         assert Tracks.from_json(answer.json()["tracks"]) == wanted, kind
         assert wanted.num_frames == (13 if kind in WITHOUT_TIME else 81 if kind == "ati" else wanted.num_frames)
+
+
+def test_two_arrays_come_as_one_file_and_several_clips_are_refused(running, tmp_path):
+    """What Wan-Move hides stays hidden; of a TAP-Vid file with two clips nobody can tell which one is meant."""
+    hidden = Tracks.from_points([[(0, 0.2, 0.5)], [(0, 0.2, 0.5), (5, 0.8, 0.5, 1, 0)]], num_frames=9)
+    parts = hidden.export(tmp_path / "a_tracks.npy", "wan_move", image_size=SIZE)
+    found = Tracks.from_json(bring(running, b"".join(part.read_bytes() for part in parts)).json()["tracks"])
+    assert found.to_array().visible.tolist() == hidden.to_array().visible.tolist()
+    assert not found.to_array().visible[6:, 1].any()
+    arrays = {"video": np.zeros((9, 8, 8, 3), np.uint8), "points": np.full((2, 9, 2), 0.5, np.float32)}
+    clip = {**arrays, "occluded": np.zeros((2, 9), bool)}
+    answer = bring(running, pickle.dumps({"a": clip, "b": clip}))
+    assert answer.status_code == 422
+    assert "it holds 2 clips (a, b); name one, or bring a file of one alone" in answer.json()["message"]
 
 
 def test_calls_take_them_for_the_pixels_of_their_picture(running, files, tmp_path):

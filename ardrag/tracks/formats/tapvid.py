@@ -84,7 +84,8 @@ def read(file: BinaryIO, given: Given, path: Path | None) -> dict[str, Any]:
     name = next(iter(clips)) if len(clips) == 1 and given.item is None else given.item
     if name not in clips:
         some = ", ".join(list(clips)[:5]) or "none"
-        raise ValueError(f"item: it holds {len(clips)} clips ({some}{', ...' * (len(clips) > 5)}); name one")
+        names = f"{some}{', ...' * (len(clips) > 5)}"
+        raise ValueError(f"item: it holds {len(clips)} clips ({names}); name one, or bring a file of one alone")
     clip = clip_of(name, clips[name])
     made = framewise(KIND, clip.xy, clip.visible, None, given)
     width, height = clip.size

@@ -2,6 +2,8 @@
 
 name_tracks.npy         float32 [1, T, P, 2] or [T, P, 2], pixels of the picture (832 x 480 where it is Wan-Move's own)
 name_visibility.npy     bool [1, T, P] or [T, P], beside it; without it everything is visible
+
+One file may hold both arrays, the visibility after the tracks, as it is where files are sent one at a time.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ MAGIC = b"\x93NUMPY"
 
 
 def read(file: BinaryIO, given: Given, path: Path | None) -> dict[str, Any]:
-    """The track file; the visibility is looked for beside ``path``."""
+    """The track file; the visibility is what follows in ``file``, or else looked for beside ``path``."""
     beside = visibility_path(path) if path is not None else None
     xy = load_array(file)
+    if file.read(1):
+        file.seek(-1, 1)
+        return convert(xy, load_array(file), given)
     if beside is None or not beside.is_file():
         return convert(xy, None, given)
     with beside.open("rb") as other:

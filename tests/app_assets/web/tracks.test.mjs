@@ -144,6 +144,14 @@ test("files are read, and refused with a reason", () => {
   ]) assert.throws(() => tracks.readFile(text), reason);
 });
 
+test("two arrays of Wan-Move are one file, the tracks first", async () => {
+  const [way, seen] = [new File(["way "], "a_tracks.npy"), new File(["seen"], "a_visibility.npy")];
+  assert.equal(tracks.joined([way]), way);
+  for (const files of [[way, seen], [seen, way]]) assert.equal(await tracks.joined(files).text(), "way seen");
+  for (const files of [[way, way], [way, seen, seen], [new File([], "a.json"), way]])
+    assert.throws(() => tracks.joined(files), /choose one file, or a tracks.npy with its visibility.npy/);
+});
+
 test("an imported file goes through the cut of the picture that is shown", () => {
   const picture = { width: 128, height: 128, own: { width: 256, height: 512 } };
   const whole = { ...file(), tracks: [{ id: "a", points: [{ f: 0, x: 0.3, y: 0.35 }] }], edits: [{ points: [{ f: 5, x: 0.7, y: 0.5 }] }] };

@@ -65,6 +65,10 @@ def test_wan_move_with_its_visibility_beside_it(tmp_path: Path) -> None:
     assert (arrays.visible == seen[0]).all() and (tracks.canvas.width, tracks.canvas.height) == SIZE
     assert pixels(tracks)[seen[0]] == pytest.approx(WAY[seen[0]], abs=1e-3)
     assert tracks.source == {"imported_from": "wan_move"}
+    both = b"".join((tmp_path / f"a_{name}.npy").read_bytes() for name in ("tracks", "visibility"))
+    assert Tracks.load(io.BytesIO(both), image_size=SIZE) == tracks
+    (tmp_path / "both.npy").write_bytes(both)
+    assert Tracks.load(tmp_path / "both.npy", image_size=SIZE) == tracks
 
 
 def test_ati_is_times_eight_and_24_a_second() -> None:
@@ -171,6 +175,7 @@ NEEDS = {
     "shape": (npy(np.zeros((2, 17, 3, 2))), {"image_size": SIZE}, r"tracks \[2, 17, 3, 2\] float64 and no visibility"),
     "numbers": (npy(np.full((17, 1, 2), "a")), {"image_size": SIZE}, "must be .* of numbers"),
     "empty array": (npy(np.zeros((0, 1, 2))), {"image_size": SIZE}, "no track is ever visible"),
+    "something after it": (packed(npy(WAY).getvalue() + b"x"), {}, "it holds no array of numbers"),
     "objects": (packed(b"\x93NUMPY\x01\x00"), {}, "it holds no array of numbers"),
     "zip": (packed(b"PK\x03\x04" + bytes(99)), {}, "no ATI tracks can be read"),
     "ati shape": (

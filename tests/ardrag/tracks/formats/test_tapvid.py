@@ -48,7 +48,7 @@ def test_by_name_and_as_a_list() -> None:
         assert (tracks.num_frames, tracks.canvas.width, tracks.canvas.height) == (9, 48, 32)
         assert (arrays.visible == ~one["occluded"].T).all()
         assert arrays.xy[arrays.visible] == pytest.approx(one["points"].swapaxes(0, 1)[arrays.visible], abs=1e-6)
-    with pytest.raises(ValueError, match=r"item: it holds 2 clips \(a, b\); name one"):
+    with pytest.raises(ValueError, match=r"item: it holds 2 clips \(a, b\); name one, or bring a file of one alone"):
         Tracks.load(stored({"a": one, "b": one}))
     with pytest.raises(ValueError, match=r"item: it holds 7 clips \(0, 1, 2, 3, 4, ...\)"):
         Tracks.load(stored([one] * 7), item="goat")
