@@ -3,7 +3,6 @@
 import math
 import statistics
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -297,32 +296,27 @@ def test_sixty_latents_are_bounded(pipeline, picture):
 
 
 @pytest.mark.slow
-def test_two_thousand_latents(make_pipeline, picture):
-    """Memory is flat after latent 20 but for the log of the control (about 3 kB a latent), and so is the time.
+def test_a_thousand_latents_take_no_longer_each(make_pipeline, picture):
+    """The long session is timed against a young one, step by step in turn, so that a noisy machine strikes both.
 
-    The long session is timed against a young one, step by step in turn, so that a noisy machine strikes both.
+    That memory is flat is for `test_long_sessions`, in a process of its own.
     """
-    pipe = make_pipeline(transformer={"rope_max_seq_len": 64})
+    pipe = make_pipeline(transformer={"rope_max_seq_len": 64}, image_encoder=False, plain=True)
 
     def step(session):
         started = time.process_time()
         session.step([(0.5 + 0.4 * math.sin(session.position / 5), 0.5)])
         return time.process_time() - started
 
-    old, young, memory = start(pipe, picture, num_inference_steps=1), start(pipe, picture, num_inference_steps=1), {}
-    tracemalloc.start()
-    for latent in range(2000):
+    old, young = start(pipe, picture, num_inference_steps=1), start(pipe, picture, num_inference_steps=1)
+    for _ in range(1000):
         step(old)
-        if latent in (20, 1999):
-            memory[latent] = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert memory[1999] - memory[20] < 3_000 * 1980
     for _ in range(20):
         step(young)
-    pairs = [(step(old), step(young)) for _ in range(200)]
+    pairs = [(step(old), step(young)) for _ in range(100)]
     late, early = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
     assert late < 1.1 * early
-    assert old.tracks.num_frames == len(old.frames) == 1 + 4 * 2199
+    assert old.tracks.num_frames == len(old.frames) == 1 + 4 * 1099
 
 
 @pytest.mark.parametrize("null", ["blank", "zeros"])

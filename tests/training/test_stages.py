@@ -126,32 +126,31 @@ def together(processes, configs):
     assert job.returncode == 0, errors[-4000:]
 
 
+def require_same(stage, alone, other):
+    near = 2e-3 if stage == "grpo" else 1e-4  # its AdamW has no eps to speak of
+    assert norms(other) == pytest.approx(norms(alone), rel=near, abs=2e-6), stage
+    one, two = weights(alone), weights(other)
+    assert one.keys() == two.keys()
+    apart = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
+    assert apart.mean() < 2e-5, stage  # AdamW turns the noise of gradients that are 0 into steps, here and there
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_every_stage_is_the_same_alone_and_shared(configs, processes):
-    alone, shared = configs("alone", 1, shard=False), configs("shared", processes)
-    together(processes, shared)
-    for stage, config in alone.items():
-        stages_process.run(stage, str(write(config)))
+def test_every_stage_is_the_same_alone_shared_and_resumed(configs):
+    """Three steps of one process, of four, and two steps of two processes that one goes on from."""
+    alone, four, two = (
+        configs(name, processes, shard=processes > 1, steps=3) for name, processes in (("a", 1), ("f", 4), ("p", 1))
+    )
+    together(4, four)
+    together(2, configs("p", 2, steps=2))
     for stage in alone:
-        assert len(norms(alone[stage])) >= 2
-        near = 2e-3 if stage == "grpo" else 1e-4  # its AdamW has no eps to speak of
-        assert norms(shared[stage]) == pytest.approx(norms(alone[stage]), rel=near, abs=2e-6), stage
-        one, other = weights(alone[stage]), weights(shared[stage])
-        assert one.keys() == other.keys()
-        apart = torch.cat([(one[name] - other[name]).abs().flatten() for name in one])
-        assert apart.mean() < 2e-5, stage  # AdamW turns the noise of gradients that are 0 into steps, here and there
-
-
-@pytest.mark.slow
-def test_what_some_saved_others_resume(configs):
-    whole, parts = configs("whole", 2, steps=3), configs("parts", 2, steps=2)
-    together(2, whole)
-    together(2, parts)
-    for stage, config in configs("parts", 1, shard=False, steps=3).items():
-        stages_process.run(stage, str(write(config)))
-        near = 2e-3 if stage == "grpo" else 1e-4
-        assert norms(config) == pytest.approx(norms(whole[stage]), rel=near, abs=2e-6), stage
+        stages_process.run(stage, str(write(alone[stage])))
+        assert len(norms(alone[stage])) >= 3
+        require_same(stage, alone[stage], four[stage])
+        shared = norms(two[stage])
+        assert shared and len(shared) < len(norms(alone[stage]))
+        stages_process.run(stage, str(write(two[stage])))
+        require_same(stage, alone[stage], two[stage])
 
 
 @pytest.mark.slow
@@ -172,10 +171,10 @@ def test_a_killed_process_ends_the_job_with_one_line_and_it_goes_on(configs, tmp
     ]
     assert len(lines) == 1, errors[-3000:]
     step = len(read_rows(Path(config.output_dir) / "log.jsonl"))
-    config.steps = step + 2
-    together(2, {"consistency": config})
+    alone = configs("killed", 1, shard=False, steps=step + 2, save_every=1)["consistency"]
+    stages_process.run("consistency", str(write(alone)))
     rows = [row["step"] for row in read_rows(Path(config.output_dir) / "log.jsonl")]
-    assert rows == list(range(config.steps))
+    assert rows == list(range(step + 2))
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """What one of several processes does for `test_shard`: the same small training, split, with its results on the disk.
 
-python -m torch.distributed.run --nproc_per_node N tests/training/run/shard_process.py all FOLDER
+python -m torch.distributed.run --nproc_per_node N tests/training/run/shard_process.py all=FOLDER resume=OTHER
 """
 
 import sys
@@ -123,7 +123,9 @@ def resume(folder):
     return training.accelerator, {"losses": torch.tensor(training.train(step, step + 1))}
 
 
-def main(kind, folder):
+def found_by(kind, folder):
+    """Do ``all`` of it or ``resume`` in a folder, and write what was found there, by kind and number of processes."""
+    folder.mkdir(exist_ok=True)
     accelerator, found = {"all": results, "resume": resume}[kind](folder)
     if kind == "all":
         training = Training(folder / "half", half=True)
@@ -137,8 +139,10 @@ def main(kind, folder):
     if accelerator.is_main_process:
         tensors = {name: value.detach().clone().contiguous() for name, value in found.items()}
         save_file(tensors, folder / f"{kind} on {accelerator.num_processes}")
-    leave()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    for argument in sys.argv[1:]:
+        kind, folder = argument.split("=")
+        found_by(kind, Path(folder))
+    leave()

@@ -190,15 +190,25 @@ def test_a_full_disk_leaves_the_old_state_and_says_what_to_do(tmp_path, monkeypa
 
 
 SAVES = """
-import sys
+import os, sys
 from tests.training.run.test_checkpoint import Run
-run = Run(sys.argv[1], width=400)
-first = run.state.load()
-print(first, flush=True)
-for step in range(first, 10**6):
-    run.train(step, step + 1)
-    run.state.save(step + 1)
-    print(step + 1, flush=True)
+
+def save_for_ever():
+    run = Run(sys.argv[1], width=400)
+    first = run.state.load()
+    print(first, flush=True)
+    for step in range(first, 10**6):
+        run.train(step, step + 1)
+        run.state.save(step + 1)
+        print(step + 1, flush=True)
+
+for _ in sys.stdin:  # a process for each line: forked, so that importing torch is paid for once
+    pid = os.fork()
+    if not pid:
+        print(os.getpid(), flush=True)
+        save_for_ever()
+    os.waitpid(pid, 0)
+    print("gone", flush=True)
 """
 
 
@@ -206,20 +216,18 @@ for step in range(first, 10**6):
 def test_kills_at_random_moments_leave_the_last_whole_state(tmp_path):
     """Ten kills of a process that saves all the time: what it said it had saved is there, and goes on."""
     generator, last = random.Random(0), 0
-    for _ in range(10):
-        run = subprocess.Popen(
-            [sys.executable, "-c", SAVES, str(tmp_path)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert int(run.stdout.readline()) >= last
-        time.sleep(generator.uniform(0, 0.5))
-        run.send_signal(signal.SIGKILL)
-        said = [int(line) for line in run.stdout.read().splitlines()]
-        last = max([last, *said])
-        assert step_of(find_state(tmp_path)) in (last, last + 1)
+    command = [sys.executable, "-c", SAVES, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) as parent:
+        for _ in range(10):
+            parent.stdin.write("again\n")
+            pid, first = int(parent.stdout.readline()), int(parent.stdout.readline())
+            assert first >= last
+            time.sleep(generator.uniform(0, 0.5))
+            os.kill(pid, signal.SIGKILL)
+            last = max([last, *map(int, iter(lambda: parent.stdout.readline().strip(), "gone"))])
+            assert step_of(find_state(tmp_path)) in (last, last + 1)
+        parent.stdin.close()
     resumed, whole = Run(tmp_path, width=400), Run(tmp_path / "whole", width=400)
     whole.train(0, resumed.state.load())
     assert last > 10 and json.dumps(resumed.everything()[1:]) == json.dumps(whole.everything()[1:])

@@ -172,24 +172,24 @@ def test_a_new_repository_is_begun_at_the_beginning(hub_process, code):
 
 
 @pytest.mark.slow
-def test_two_processes_push_once_and_both_resume(hub, run_inputs, tmp_path):
+def test_two_processes_both_resume_and_push_once(hub, hub_process, run_inputs, code, tmp_path):
     settings = {"init_from": str(run_inputs / "pipeline"), "data": [str(run_inputs / "latents")], "num_latents": 3}
-    settings |= {"batch_size": 1, "save_every": 2, "log_every": 1, "validate": False, "hub_model_id": "alice/two"}
+    settings |= {"save_every": 2, "log_every": 1, "validate": False, "hub_model_id": "alice/two"}
     settings |= {"push_to_hub": True, "resume_from_hub": True}
+    hub_process.run(code("first", **settings, batch_size=2, steps=2))
+    config = FinetuneConfig(output_dir=str(tmp_path / "second"), steps=4, batch_size=1, **settings)
+    (tmp_path / "second.yaml").write_text(config_lines(config))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    for folder, steps in (("first", 2), ("second", 4)):
-        config = FinetuneConfig(output_dir=str(tmp_path / folder), steps=steps, **settings)
-        (tmp_path / f"{folder}.yaml").write_text(config_lines(config))
-        variables = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **hub.environment(tmp_path / "home")}
-        done = subprocess.run(
-            [*command, "training.finetune", str(tmp_path / f"{folder}.yaml")],
-            cwd=ROOT,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-9000:]
+    variables = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **hub.environment(tmp_path / "home")}
+    done = subprocess.run(
+        [*command, "training.finetune", str(tmp_path / "second.yaml")],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-9000:]
     assert [commit.title for commit in hub.repository("alice/two").commits[1:]] == ["Step 2", "Step 4"]
     rows = [json.loads(line)["step"] for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
     assert rows == [0, 1, 2, 3]

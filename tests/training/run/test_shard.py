@@ -17,28 +17,32 @@ from training.run.shard import blocks_of, inner
 ROOT = Path(__file__).parents[3]
 
 
-def launch(processes, kind, folder):
-    """Run `shard_process` on so many processes; returns what it found."""
-    folder.mkdir(exist_ok=True)
+def launch(processes, *work):
+    """Run `shard_process` on so many processes: kinds and folders, one after the other; returns what each found."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(several if processes > 1 else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    arguments = [*command, shard_process.__file__, kind, str(folder)]
+    arguments = [sys.executable, *several, shard_process.__file__, *(f"{kind}={folder}" for kind, folder in work)]
     done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(folder / f"{kind} on {processes}")
+    return [load_file(folder / f"{kind} on {processes}") for kind, folder in work]
+
+
+def here(kind, folder):
+    """What one process finds: this one."""
+    shard_process.found_by(kind, folder)
+    return load_file(folder / f"{kind} on 1")
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    return folder, launch(1, "all", folder)
+    return folder, here("all", folder)
 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
     folder = tmp_path_factory.mktemp("split")
-    return folder, launch(2, "all", folder)
+    return folder, *launch(2, ("all", folder))
 
 
 def require_same(one, other):
@@ -65,18 +69,19 @@ def test_two_processes_are_as_one(alone, split):
 def test_a_state_of_two_processes_goes_on_alone(split):
     folder, found = split
     assert Training(folder).state.load() == STEPS
-    torch.testing.assert_close(launch(1, "resume", folder)["losses"], found["losses"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(here("resume", folder)["losses"], found["losses"], rtol=1e-6, atol=0)
     parts = sorted(path.name for path in (folder / "state" / f"{STEPS:06d}").iterdir())
     assert parts == [*(f"shard-0000{part}-model-00001-of-00001.safetensors" for part in (1, 2)), "state.json"]
 
 
 @pytest.mark.slow
 def test_a_state_goes_on_on_any_number_of_processes(alone, tmp_path):
-    four = launch(4, "all", tmp_path / "four")
+    of_four = tmp_path / "four"
+    four, *found = launch(4, ("all", of_four), ("resume", alone[0]))
     require_same(alone[1], four)
-    for folder, processes in ((tmp_path / "four", 2), (tmp_path / "four", 1), (alone[0], 4), (alone[0], 2)):
-        found = launch(processes, "resume", folder)
-        torch.testing.assert_close(found["losses"], four["losses"], rtol=1e-6, atol=0)
+    found += [here("resume", of_four), *launch(2, ("resume", of_four), ("resume", alone[0]))]
+    for one in found:
+        torch.testing.assert_close(one["losses"], four["losses"], rtol=1e-6, atol=0)
 
 
 def test_accumulating_is_a_larger_batch(tmp_path):
