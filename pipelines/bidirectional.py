@@ -30,7 +30,7 @@ from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.image_input import Picture, check_image, fit_image
-from pipelines.inputs.arguments import check_image_embeds, check_latents, whole_number
+from pipelines.inputs.arguments import whole_number
 from pipelines.inputs.clip_inputs import clip_inputs
 from pipelines.streaming import StreamingMixin
 from pipelines.video import to_frames
@@ -145,10 +145,7 @@ class WholeClipMixin(StreamingMixin):
         self.check_inputs(tracks, length, *size, num_inference_steps, picture=image.size)
         seed = whole_number(seed, "seed", 0)
         guidance = self.guidance_of(guidance_scale, motion_guidance_scale)
-        grid = [side // self.vae.config.scale_factor_spatial for side in size]
-        count = 1 + (length - 1) // self.vae.config.scale_factor_temporal
-        check_latents(latents, self.transformer.config.out_channels, count, *grid)
-        check_image_embeds(image_embeds, self.transformer.config.image_dim)
+        self._check_tensors(size, latents, self._num_latents(length), image_embeds)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length)
         noise = GeneratorNoise([seeded_generator(seed)], self._execution_device, torch.float32)

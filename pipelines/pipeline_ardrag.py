@@ -26,7 +26,7 @@ from ardrag.transformer import CausalWanTransformer
 from pipelines.bidirectional import WholeClipMixin
 from pipelines.hub.mixin import HubMixin
 from pipelines.image_input import Picture, check_images
-from pipelines.inputs.arguments import check_latents, check_scheduler, chosen_mode, draw_seed
+from pipelines.inputs.arguments import check_scheduler, chosen_mode, draw_seed
 from pipelines.inputs.call import CallState, Clip, Generators, Texts, plan_clips
 from pipelines.inputs.session_inputs import LatentCallback
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
@@ -179,16 +179,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         mode = chosen_mode(mode, self.scheduler)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, image_embeds)
         clips = plan_clips(check_images(image), tracks, *texts, num_videos_per_prompt, generator, latents)
-        jobs = []
-        for clip in clips:
-            length = self.clip_length(clip.tracks, num_frames)
-            size = self.size_for(clip.image, height, width)
-            self.check_inputs(clip.tracks, length, *size, num_inference_steps, output_type, clip.image.size)
-            grid = [side // self.vae.config.scale_factor_spatial for side in size]
-            check_latents(clip.latents, self.transformer.config.out_channels, self._num_latents(length), *grid)
-            jobs.append((length, size))
-        if output_type != "pil" and len(set(jobs)) > 1:
-            raise ValueError(f"output_type: {output_type!r} stacks clips of one length and size; use 'pil'")
+        jobs = self._jobs(clips, num_frames, height, width, num_inference_steps, output_type)
         self._interrupt, self._attention_kwargs = False, attention_kwargs
         made: list[Tensor | np.ndarray] = []
         applied = []
@@ -222,6 +213,27 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         self.maybe_free_model_hooks()
         output = convert_frames(made, output_type)
         return ARDragPipelineOutput(frames=output, tracks=applied) if return_dict else (output, applied)
+
+    def _jobs(
+        self,
+        clips: Sequence[Clip],
+        num_frames: int | None,
+        height: int | None,
+        width: int | None,
+        num_inference_steps: int | None,
+        output_type: str,
+    ) -> list[tuple[int, tuple[int, int]]]:
+        """Length and size of each clip, all of them checked before the first is begun."""
+        jobs = []
+        for clip in clips:
+            length = self.clip_length(clip.tracks, num_frames)
+            size = self.size_for(clip.image, height, width)
+            self.check_inputs(clip.tracks, length, *size, num_inference_steps, output_type, clip.image.size)
+            self._check_tensors(size, clip.latents, self._num_latents(length), clip.image_embeds)
+            jobs.append((length, size))
+        if output_type != "pil" and len(set(jobs)) > 1:
+            raise ValueError(f"output_type: {output_type!r} stacks clips of one length and size; use 'pil'")
+        return jobs
 
     def _by_latent(self, clip: Clip, length: int, **options: Any) -> tuple[np.ndarray, Tensor, Tracks]:
         """Frames, latents and tracks of a clip that is made latent after latent."""
@@ -263,9 +275,6 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
                     break
                 session.guidance_scale = self.guidance_scale
         return np.stack(frames), torch.cat(latents, dim=2)[:, :, : self._num_latents(num_frames)]
-
-    def _num_latents(self, num_frames: int) -> int:
-        return 1 + (num_frames - 1) // int(self.vae.config.scale_factor_temporal)
 
     def _step_callback(
         self, callback: StepEndCallback | None, num_inference_steps: int | None, num_frames: int

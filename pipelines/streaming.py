@@ -149,10 +149,8 @@ class StreamingMixin(EncodingMixin):
         history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
         seed = whole_number(seed, "seed", 0)
         guidance = self.guidance_of(guidance_scale, motion_guidance_scale)
-        factor = self.vae.config.scale_factor_spatial
-        check_latents(latents, self.transformer.config.out_channels, None, height // factor, width // factor)
+        self._check_tensors((height, width), latents, None, image_embeds)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        check_image_embeds(image_embeds, self.transformer.config.image_dim)
         fitted, scheduler = fit_image(image, height, width), self.scheduler
 
         def encode() -> tuple[Tensor, Tensor | None]:
@@ -184,6 +182,17 @@ class StreamingMixin(EncodingMixin):
             overlap=overlap,
         )
         return Session(self.transformer, self.vae, inputs, callback)
+
+    def _check_tensors(
+        self, size: tuple[int, int], latents: Tensor | None, num_latents: int | None, image_embeds: Tensor | None
+    ) -> None:
+        """Raise ValueError unless noise and image tokens are left out, or fit (height, width) and this model."""
+        grid = [side // self.vae.config.scale_factor_spatial for side in size]
+        check_latents(latents, self.transformer.config.out_channels, num_latents, *grid)
+        check_image_embeds(image_embeds, self.transformer.config.image_dim)
+
+    def _num_latents(self, num_frames: int) -> int:
+        return 1 + (num_frames - 1) // int(self.vae.config.scale_factor_temporal)
 
     def guidance_of(self, guidance_scale: float | None, motion_guidance_scale: float | None) -> Guidance:
         """Guidance over text and motion, by the checkpoint's own scales where one is left out; or ValueError."""
