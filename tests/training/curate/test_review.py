@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.training.curate.rows import fill
+from tests.training.curate.conftest import fill
 from training.curate import store
 from training.curate.review import apply_review, write_page
 

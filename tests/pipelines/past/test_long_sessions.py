@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MEBIBYTES = 12
 """What 20,000 rows of three tracks, their control at each latent, and the noise of the measure may need."""
 KINDS = {"plain": 1000, "take": 5000}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.run import kill_process
+from tests.training.processes import kill_process
 
 
 ROOT = Path(__file__).parents[3]

@@ -1,6 +1,6 @@
 """What one of several processes does for `test_stages`: run stages from their configurations, one after the other.
 
-python -m torch.distributed.run --nproc_per_node N tests/training/stages_process.py finetune=FILE.yaml grpo=FILE.yaml
+python -m torch.distributed.run --nproc_per_node N tests/training/processes/stages_process.py grpo=FILE.yaml ...
 """
 
 import importlib

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines import ARDragPipeline
-from tests.training import stages_process
+from tests.training.processes import stages_process
 from training.run.config import config_lines
 from training.run.runtime import read_rows
 from training.settings.consistency import ConsistencyConfig
@@ -22,7 +22,7 @@ from training.settings.finetune import FinetuneConfig
 from training.settings.grpo import GrpoConfig
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIGMAS = [1.0, 0.6, 0.3, 0.0]
 ADAMW = {"shard": True, "optimizer": "adamw", "adamw_lr": 1e-3}
 COMMON = {"steps": 2, "save_every": 2, "log_every": 1, "validate": False}

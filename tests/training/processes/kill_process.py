@@ -1,6 +1,6 @@
 """Kills two processes while they save a model that they share, at random moments, again and again, for `test_kill`.
 
-python tests/training/run/kill_process.py FOLDER ROUNDS
+python tests/training/processes/kill_process.py FOLDER ROUNDS
 
 Every tensor of a state holds the number of its step, so that a state of two saves cannot pass for one. Processes are
 forked, so that importing torch is paid for once.
