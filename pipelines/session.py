@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -140,7 +141,7 @@ class Session:
             else:
                 arrays = glide(points or (), last, len(frames))
             rows = Rows(arrays, checked_brushes(brushes or self._brushes, arrays.force.shape[1]))
-        with torch.no_grad():
+        with self._without_gradients():
             return self._advance(rows)
 
     def follow(self, tracks: Tracks | None, num_frames: int) -> Iterator[list[Frame]]:
@@ -152,7 +153,7 @@ class Session:
             drawn = Tracks.empty(1) if tracks is None else tracks
             _, stop = self._next_latents(self.position)
             goes_on = self._maker.overlaps and self._callback is None and self._first_frame_of(stop) < num_frames
-            with torch.no_grad():
+            with self._without_gradients():
                 frames = self._advance(
                     self._drawn(drawn, self.position), self._drawn(drawn, stop) if goes_on else None
                 )
@@ -160,7 +161,7 @@ class Session:
 
     def settle(self) -> None:
         """Make context of what the last step made, now rather than at the next operation: for idle moments."""
-        with torch.no_grad():
+        with self._without_gradients():
             self._maker.settle()
 
     def rewind(self, latent: int) -> None:
@@ -189,7 +190,7 @@ class Session:
     def fork(self) -> Session:
         """An independent session with the same past, to try another drag from here."""
         twin = Session(self._transformer, self._vae.vae, self._inputs, self._callback)
-        with torch.no_grad():
+        with self._without_gradients():
             self._maker.fork(twin._maker)
         twin._vae.restore(self._vae.state())
         twin._states.extend(self._states)
@@ -208,6 +209,11 @@ class Session:
             ValueError: if there is no frame yet, or the path cannot be written.
         """
         write_video(self.frames, path, self.fps, self.tracks if draw_paths else None, self._inputs.picture)
+
+    def _without_gradients(self) -> AbstractContextManager[None]:
+        """Inference mode (4 % faster on a CPU), unless a callback meets its tensors, or weights are moved in it."""
+        offloads = torch.accelerator.is_available() or hasattr(self._transformer, "_hf_hook")
+        return torch.no_grad() if offloads or self._callback is not None else torch.inference_mode()
 
     def close(self) -> None:
         """Give back the disk space of the frames."""
@@ -245,7 +251,7 @@ class Session:
             made, frames = self._make_and_show(rows, start, stop, following)
             self._applied.extend(rows.arrays)
             self._states.append((start, before, self._brushes))
-            self._brushes, self.latents, self.position, maker.last = rows.brushes, made.clean, stop, made
+            self._brushes, self.latents, self.position, maker.last = rows.brushes, handed_out(made.clean), stop, made
         except BaseException:  # an interrupt, a full disk: as if the step had not begun
             maker.undo(start, before[1])
             self._vae.restore(before[0])
@@ -282,3 +288,9 @@ class Session:
     @property
     def _guidance(self) -> Guidance:
         return Guidance(text=self._guidance_scale - 1, motion=self._inputs.motion_guidance_scale - 1)
+
+
+def handed_out(latents: Tensor) -> Tensor:
+    """A copy that may go through autograd, also of what was made in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        return latents.clone()

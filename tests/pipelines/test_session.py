@@ -6,7 +6,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
+import pipelines.overlap.maker as maker
+from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
 from pipelines.past.frame_store import FrameStore
@@ -341,3 +344,46 @@ def test_guidance_over_the_motion(make_pipeline, picture, null):
     assert np.array_equal(guided, clip(tracks, 3.0, rewound=True))
     same = np.abs(clip(None, 3.0).astype(int) - clip(None, 1.0)).max() <= 1
     assert same == (null == "blank")
+
+
+def test_what_a_session_hands_out_may_go_through_autograd(pipeline, picture, reference, monkeypatch):
+    """It works in inference mode where nobody sees; callbacks and offloaded models meet plain tensors, same pixels."""
+    modes, kinds, velocity = [], [], maker.generate_chunk
+
+    def note(*arguments, **options):
+        modes.append(torch.is_inference_mode_enabled())
+        return velocity(*arguments, **options)
+
+    monkeypatch.setattr(maker, "generate_chunk", note)
+
+    def tell(latent, step, latents):
+        kinds.append(latents.is_inference())
+        return latents
+
+    plain, told, moved = start(pipeline, picture), start(pipeline, picture, callback=tell), start(pipeline, picture)
+    for session, mode in ((plain, True), (told, False), (moved, False)):
+        if session is moved:
+            monkeypatch.setattr(pipeline.transformer, "_hf_hook", object(), raising=False)
+        modes.clear()
+        assert np.array_equal(walk(session, WAY), reference[0])
+        assert set(modes) == {mode and not torch.accelerator.is_available()}
+        weight = torch.ones(1, requires_grad=True)
+        (session.latents * weight).square().sum().backward()
+        assert weight.grad > 0 and session.latents.shape == (1, 4, 1, 4, 4)
+        session.latents.zero_()  # nobody else's
+        monkeypatch.undo() if session is moved else None
+    assert kinds and not any(kinds)
+    assert np.array_equal(plain.step([(0.1, 0.1)])[0], told.step([(0.1, 0.1)])[0])
+    assert not any(part.is_inference() for part in pipeline.transformer.parameters())
+
+
+def test_a_vae_that_a_session_ran_can_be_trained_after_it(make_pipeline, picture):
+    """What is remembered of its kernels was made in inference mode."""
+    pipe = make_pipeline()
+    walk(start(pipe, picture), WAY[:4])
+    stream = StreamingVAE(pipe.vae.requires_grad_(True))
+    pixels = torch.rand(1, 3, 9, 32, 32)
+    stream.decode(stream.encode(pixels)).square().mean().backward()
+    assert pipe.vae.encoder.conv_in.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert torch.isfinite(StreamingVAE(pipe.vae).encode(pixels)).all()
