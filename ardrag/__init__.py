@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ardrag.transformer import CausalWanTransformer as CausalWanTransformer
     from pipelines import ARDragPipeline as ARDragPipeline
 
+__path__.append(f"{__path__[0]}/old_names")  # `import ardrag.sprite_features` and its like
 __all__ = ["ARDragPipeline", "CausalWanTransformer", "Tracks", "__version__", "bundled"]
 
 _HOMES = {"CausalWanTransformer": "ardrag.transformer", "Tracks": "ardrag.tracks", "bundled": "ardrag.home"}

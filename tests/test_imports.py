@@ -36,10 +36,9 @@ INSIDE = {
     "rollout": CONTROLS | {"transformer", "guidance"},
     "convert": CONTROLS | {"transformer"},
     "judges": LEAVES | {"home"},
+    "old_names": {"judges"},
 }
 """Which parts of `ardrag`, files or folders, a part may import beside itself."""
-OLD_NAMES = {"sprite_aesthetic", "sprite_features"}
-"""Files that hand on what lies in a folder now, for those who import it as cards of version 0.1 show."""
 MAX_FILES = 12
 HEAVY = {"gradio", "datasets", "peft", "cv2", "cotracker", "spaces", "imageio", "matplotlib"}
 
@@ -86,13 +85,11 @@ def part_of(path: Path) -> str:
 
 @pytest.mark.parametrize("part", sorted({part_of(path) for path in sources("ardrag")} - {"__init__"}))
 def test_layers_inside_ardrag(part: str) -> None:
-    if part in OLD_NAMES:
-        return
     files = [path for path in sources("ardrag") if part_of(path) == part]
     used = {name.split(".")[1] for path in files for name in imports(path) if name.startswith("ardrag.")} - {part}
     parts = {part_of(source) for source in sources("ardrag")} - {"__init__"}
     assert used <= parts, f"{part} imports {sorted(used - parts)} from the package's face, name the module"
-    allowed = INSIDE.get(part, parts - OLD_NAMES)
+    allowed = INSIDE.get(part, parts - {"old_names"})
     assert used <= allowed, f"{part} may not import {sorted(used - allowed)}"
 
 
@@ -141,7 +138,7 @@ def find_circle(needs: dict[str, set[str]]) -> list[str] | None:
 def test_no_folder_is_full() -> None:
     for package in OURS[:-1]:
         for folder in {path.parent for path in sources(package)}:
-            count = sum(path.stem not in {"__init__", *OLD_NAMES} for path in folder.glob("*.py"))
+            count = sum(path.stem != "__init__" for path in folder.glob("*.py"))
             assert count <= MAX_FILES, f"{folder.relative_to(ROOT)} has {count} files; give an idea its own folder"
 
 
