@@ -25,7 +25,7 @@ from ardrag.tracks.tracks import Tracks
 
 torch.set_num_threads(1)
 few = {"sigmas": [1.0, 0.0], "num_inference_steps": 1}
-pipeline = build_tiny_pipeline(few, image_encoder=False, plain=True)
+pipeline = build_tiny_pipeline(few, image_encoder=False)
 picture = Image.effect_noise((SIDE, SIDE), 60).convert("RGB")
 process = psutil.Process()
 for said in sys.argv[1:]:
