@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ardrag.home import ROOT
+from ardrag.tracks.crop import WHOLE, Crop
 from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import fit_image, open_image
 from pipelines.pipeline_ardrag import ARDragPipeline
@@ -69,6 +70,15 @@ class Fitted(NamedTuple):
     own: tuple[int, int]
 
 
+def on_part(tracks: Tracks, picture: Fitted) -> Tracks:
+    """Tracks of a picture as tracks of the part of it that is generated."""
+    crop = Crop.covering(*picture.own, *picture.shown.size)
+    if crop == WHOLE:
+        return tracks
+    brush = {} if (sigma := tracks.brushes()[0]) is None else {"sigma": sigma}
+    return Tracks.from_array(*crop.arrays(tracks.to_array()), fps=tracks.fps, **brush)
+
+
 class Pictures:
     """All pictures that a page may name, in the size that is generated."""
 
@@ -117,7 +127,7 @@ class Pictures:
                 "title": entry["title"],
                 "prompt": entry["prompt"],
                 "seed": entry["seed"],
-                "tracks": json.loads(Tracks.load(entry["tracks"]).to_json()),
+                "tracks": json.loads(on_part(Tracks.load(entry["tracks"]), self._fitted[name]).to_json()),
             }
             for name, entry in self._examples.items()
         ]

@@ -2,13 +2,15 @@
 
 import base64
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from app_assets import pictures as module
-from app_assets.pictures import EXAMPLES, Pictures, load_examples
+from app_assets.pictures import EXAMPLES, Fitted, Pictures, load_examples, on_part
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.sprites import make_clip
 from tests.app_assets.conftest import png
@@ -75,10 +77,32 @@ def test_examples_are_complete_and_show_the_clips_they_name(pictures):
     examples = pictures.examples()
     assert 3 <= len(examples) <= 6
     for example, entry in zip(examples, load_examples(), strict=True):
-        tracks = Tracks.from_json(example["tracks"])
-        assert example["title"] and example["prompt"] and tracks.to_array().visible.all()
+        assert (
+            example["title"] and example["prompt"] and Tracks.from_json(example["tracks"]).to_array().visible[0].any()
+        )
         assert pictures.find(example["picture"]).size == (32, 32)
-        clip = make_clip(entry["source"]["split"], entry["source"]["index"])
+    sprites = [entry for entry in load_examples() if "index" in entry["source"]]
+    assert len(sprites) == 2
+    for entry in sprites:
+        clip, tracks = make_clip(entry["source"]["split"], entry["source"]["index"]), Tracks.load(entry["tracks"])
         assert (np.asarray(Image.open(entry["image"])) == clip.frames[0]).all() and entry["prompt"] == clip.caption
         assert np.abs(tracks.to_array().xy * 128 - clip.xy).max() < 0.02
-    assert (EXAMPLES / "examples.json").is_file()
+
+
+def test_photographs_among_the_examples_are_credited():
+    credits = (EXAMPLES / "CREDITS.md").read_text(encoding="utf-8")
+    named = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".png")}
+    assert named == set(re.findall(r"`(\w+\.(?:jpg|png))`", credits))
+    for entry in load_examples():
+        if "package" in entry["source"]:
+            assert entry["source"]["licence"] in ("CC0", "public domain") and Path(entry["image"]).stat().st_size < 1e5
+
+
+def test_drags_of_an_example_go_through_its_crop():
+    """A portrait, of which a square part is shown: the middle stays, what is beyond the part is not seen."""
+    tracks = Tracks.from_array([[[0.5, 0.5], [0.5, 0.375], [0.5, 0.1]]], sigma=0.2)
+    part = on_part(tracks, Fitted(Image.new("RGB", (32, 32)), (100, 200)))
+    xy, visible, _ = part.to_array()
+    np.testing.assert_allclose(xy[0, :2], [[0.5, 0.5], [0.5, 0.25]], atol=1e-6)
+    assert visible[0].tolist() == [True, True, False] and part.brushes()[0] == 0.2
+    assert on_part(tracks, Fitted(Image.new("RGB", (32, 64)), (100, 200))) is tracks
