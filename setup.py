@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 PARTS = ("pipelines", "training", "eval", "app_assets", "app.py")
 """Neighbours of `ardrag/` that become parts of it."""
 DATA = ("checkpoints", "examples")
-LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "ardrag-tiny-photos")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 NAMES = "|".join(part.removesuffix(".py") for part in PARTS)
 IMPORT = re.compile(rf"\bfrom ({NAMES})\b")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ardrag.home import bundled
 from eval.record import REPOSITORY
 from pipelines import ARDragPipeline
-from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
 
 
 BUNDLED_NAME = "checkpoints/ardrag-tiny"
@@ -16,7 +16,7 @@ RESULTS = (REPOSITORY if (REPOSITORY / "docs").is_dir() else Path()) / "docs" / 
 
 def load_pipeline(model: str, device: str = "cpu") -> ARDragPipeline:
     """Load a pipeline without progress bars of its own; the bundled one is found from any working folder."""
-    name = str(BUNDLED_CHECKPOINT) if model == BUNDLED_NAME else model
+    name = str(bundled(BUNDLED_NAME)) if model == BUNDLED_NAME else model
     pipeline = ARDragPipeline.from_pretrained(name).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -24,5 +24,5 @@ def load_pipeline(model: str, device: str = "cpu") -> ARDragPipeline:
 
 def model_folder(model: str) -> Path:
     """The local files of a model that `load_pipeline` can load."""
-    local = BUNDLED_CHECKPOINT if model == BUNDLED_NAME else Path(model)
+    local = Path(bundled(BUNDLED_NAME)) if model == BUNDLED_NAME else Path(model)
     return local if local.is_dir() else Path(ARDragPipeline.download(model))

@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
 _settings: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
 """What the pipelines of a transformer were set to: it was trained so."""
 StepEndCallback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
-BUNDLED_CHECKPOINT = ROOT / "checkpoints" / "ardrag-tiny"
+BUNDLED_CHECKPOINT = ROOT / "checkpoints" / "ardrag-tiny-photos"
 """The checkpoint that comes with the repository: the default of every front end."""
 
 

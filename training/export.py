@@ -9,6 +9,7 @@ A VAE may only replace another one whose encoder made the same latents: one whos
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -53,6 +54,8 @@ def main(config: ExportConfig) -> None:
         pipeline.register_modules(vae=vae)
     if config.num_inference_steps:
         pipeline.scheduler.register_to_config(num_inference_steps=config.num_inference_steps)
+    for part in (pipeline, pipeline.transformer, pipeline.vae):  # not the folder where it was trained
+        part.register_to_config(_name_or_path=Path(config.output_dir).name)
     pipeline.save_pretrained(config.output_dir, max_shard_size=config.max_shard_size)
 
 

@@ -19,7 +19,7 @@ SPACE_PARTS = (
     "ardrag",
     "pipelines",
     "examples",
-    "checkpoints/ardrag-tiny",
+    "checkpoints/ardrag-tiny-photos",
 )
 """Files and folders of this repository that make up the Space, besides what the README shows and links."""
 LINKED = re.compile(r"\]\((docs/[^)#]+)\)")

@@ -76,10 +76,9 @@ def test_unknown_and_dropped_names(pipeline, monkeypatch):
 def test_examples_are_complete_and_show_the_clips_they_name(pictures):
     examples = pictures.examples()
     assert 3 <= len(examples) <= 6
-    for example, entry in zip(examples, load_examples(), strict=True):
-        assert (
-            example["title"] and example["prompt"] and Tracks.from_json(example["tracks"]).to_array().visible[0].any()
-        )
+    for example in examples:
+        drawn = Tracks.from_json(example["tracks"]).to_array()
+        assert example["title"] and example["prompt"] and drawn.visible[0].any()
         assert pictures.find(example["picture"]).size == (32, 32)
     sprites = [entry for entry in load_examples() if "index" in entry["source"]]
     assert len(sprites) == 2

@@ -80,7 +80,7 @@ def test_the_space_is_what_the_dry_run_shows(hub, hub_process, capsys):
     repository = hub.repository("alice/ardrag", "space")
     assert set(repository.files) - {".gitattributes"} == shown and repository.sdk == "gradio"
     assert f"bytes in {len(shown)} files would go to the Space alice/ardrag" in last
-    assert {"app.py", "README.md", "requirements.txt", "checkpoints/ardrag-tiny/model_index.json"} < shown
+    assert {"app.py", "README.md", "requirements.txt", "checkpoints/ardrag-tiny-photos/model_index.json"} < shown
     assert not [path for path in shown if path.startswith(("tests", "training", "eval", ".")) or "__pycache__" in path]
 
 

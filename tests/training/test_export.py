@@ -1,0 +1,50 @@
+"""A checkpoint folder from a trained pipeline."""
+
+import json
+
+import pytest
+import torch
+
+from pipelines import ARDragPipeline
+from training.export import ExportConfig, main
+
+
+@pytest.fixture
+def trained(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "runs" / "pipeline")
+    return tmp_path / "runs" / "pipeline"
+
+
+def decoder_trained_further(pipeline, folder, part):
+    """A VAE folder whose `part` differs from the pipeline's."""
+    vae = type(pipeline.vae).from_config(pipeline.vae.config)
+    vae.load_state_dict(pipeline.vae.state_dict())
+    with torch.no_grad():
+        next(getattr(vae, part).parameters()).add_(1)
+    vae.register_to_config(latents_mean=[9.0] * vae.config.z_dim)
+    vae.save_pretrained(folder)
+    return vae
+
+
+def test_a_checkpoint_does_not_name_the_folder_where_it_was_trained(trained, tmp_path):
+    main(ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out" / "mine"), num_inference_steps=2))
+    files = list((tmp_path / "out" / "mine").rglob("*.json"))
+    assert files and not [file for file in files if str(tmp_path) in file.read_text()]
+    assert json.loads((tmp_path / "out" / "mine" / "model_index.json").read_text())["_name_or_path"] == "mine"
+    saved = ARDragPipeline.from_pretrained(tmp_path / "out" / "mine")
+    assert saved.scheduler.config.num_inference_steps == 2
+
+
+def test_a_decoder_may_be_another_one_and_the_statistics_stay(pipeline, trained, tmp_path):
+    other = decoder_trained_further(pipeline, tmp_path / "vae", "decoder")
+    main(ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out"), vae=str(tmp_path / "vae")))
+    saved = ARDragPipeline.from_pretrained(tmp_path / "out")
+    assert saved.vae.config.latents_mean == pipeline.vae.config.latents_mean
+    assert all(torch.equal(a, b) for a, b in zip(saved.vae.parameters(), other.parameters(), strict=True))
+
+
+def test_another_encoder_is_refused(pipeline, trained, tmp_path):
+    decoder_trained_further(pipeline, tmp_path / "vae", "encoder")
+    with pytest.raises(ValueError, match="vae: encoder.* differs from the pipeline's; only the decoder may"):
+        main(ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out"), vae=str(tmp_path / "vae")))
+    assert not (tmp_path / "out").exists()
