@@ -178,8 +178,13 @@ def own_history(
 
 
 def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: list[list[int]]) -> ARDragPipeline:
-    """The pipeline to train, with what the run says of ``sink_frames``, ``image_fill``, gates and ``control``."""
+    """The pipeline to train, with what the run says of ``sink_frames``, ``image_fill``, gates and ``control``.
+
+    Sizes of the data that it does not have yet join its ``buckets``: it will know how to make them.
+    """
     pipeline = start_pipeline(config, captions, buckets)
+    known = [list(size) for size in pipeline.config.buckets]
+    pipeline.register_to_config(buckets=known + [size for size in buckets if size not in known])
     if config.gated_slots and pipeline.transformer.slot_gates is None:
         pipeline.transformer.add_slot_gates()
     if config.image_fill:

@@ -244,6 +244,15 @@ def test_sink_control_image_and_gates_are_of_the_run_or_of_the_model_it_starts_f
     assert trained("grey", image_fill="grey")[2] == "grey"
 
 
+def test_sizes_that_a_model_did_not_know_join_its_buckets(configure, mixed, run_inputs):
+    config = configure("on", **{**mixed, **MIXED, "steps": 1, "init_from": str(run_inputs / "pipeline")})
+    main(config)
+    before = ARDragPipeline.from_pretrained(run_inputs / "pipeline").config.buckets
+    after = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline").config.buckets
+    assert [32, 48] not in before and after == [*before, *(size for size in after if size not in before)]
+    assert [32, 48] in after
+
+
 def test_mixed_shapes_train_and_the_pipeline_generates_at_each(configure, mixed, monkeypatch):
     seen, step = [], finetune.draw_step
     monkeypatch.setattr(finetune, "draw_step", lambda batch, *rest: seen.append(batch) or step(batch, *rest))

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes a model of both worlds, sprites and photographs, from the bundled student: pictures, VAE, latents with the
-# carried control, transplant, causal start, own histories.
+# Makes a model of both worlds, sprites and photographs, from the student of sprites: pictures, VAE, latents with the
+# collage, transplant, causal start.
 #
-#   bash training/recipes/ardrag_tiny_photos.sh cpu     # two hours on two cores, as it was done (240 of the last steps)
+#   bash training/recipes/ardrag_tiny_photos.sh cpu     # three hours on two cores
 #   bash training/recipes/ardrag_tiny_photos.sh gpu     # twenty times the clips and steps, meant for one large GPU
 #   bash training/recipes/ardrag_tiny_photos.sh debug   # a few steps of everything, to see that it runs
 #
@@ -19,7 +19,7 @@ case "$size" in
          clips="--steps 2 --save_every 2 --pool_clips 2 --photo_pool_clips 2 --held_out_clips 1 --clip_batch_size 1"
          photos=4; sprites=4; move="--sprite_clips 2 --photo_clips 2 --batches 2"
          tune="--steps 2 --batch_size 2 --save_every 2" ;;
-  cpu)   frames=""; clips="--steps 585"; photos=600; sprites=400; move=""; tune="" ;;
+  cpu)   frames=""; clips="--steps 585"; photos=600; sprites=600; move=""; tune="" ;;
   gpu)   frames="--steps 20000 --batch_size 64 --save_every 1000"
          clips="--steps 10000 --clip_batch_size 16 --clip_frames 33 --photo_pool_clips 4000 --save_every 1000"
          photos=12000; sprites=8000; move="--batches 100"; tune="--steps 12000 --batch_size 32 --save_every 500" ;;
@@ -39,20 +39,19 @@ stage train_vae training/configs/vae_photos_clips.yaml --init_from "$runs/vae/va
 say "latents"
 encode() {
   [ -f "$1/state.json" ] || stage precompute --vae "$runs/vae_clips/vae" --output_dir "$1" --num_frames 33 \
-    --control carried "${@:2}"
+    --control collage "${@:2}"
 }
 encode "$runs/latents_photos" --world photos --num_clips "$photos"
+encode "$runs/latents_wide" --world photos --start 100000 --num_clips $((photos / 5)) --height 96 --width 160
+encode "$runs/latents_high" --world photos --start 200000 --num_clips $((photos / 5)) --height 160 --width 96
 encode "$runs/latents_sprites" --world sprites --num_clips "$sprites"
-data=("$runs/latents_photos" "$runs/latents_sprites")
-say "the bundled student moves to the new latents"
+data=("$runs/latents_photos" "$runs/latents_wide" "$runs/latents_high" "$runs/latents_sprites")
+say "the student of sprites moves to the new latents"
 [ -f "$runs/transplant/model_index.json" ] || stage transplant --pipeline checkpoints/ardrag-tiny \
-  --vae "$runs/vae_clips/vae" --data "${data[@]}" --control carried --sigmas 1.0 0.755 0.522 0.0 \
+  --vae "$runs/vae_clips/vae" --data "${data[@]}" --control collage --sigmas 1.0 0.755 0.522 0.0 \
   --output_dir "$runs/transplant" $move
 say "causal start"
 stage finetune training/configs/causal_photos.yaml --init_from "$runs/transplant" --data "${data[@]}" \
   --output_dir "$runs/student" $tune
-say "the student goes on from its own histories"
-stage finetune training/configs/causal_photos_own.yaml --init_from "$runs/student/pipeline" --data "${data[@]}" \
-  --output_dir "$runs/student_own" $tune
 say "checkpoint"
-stage export --pipeline "$runs/student_own/pipeline" --output_dir "$runs/checkpoint"
+stage export --pipeline "$runs/student/pipeline" --output_dir "$runs/checkpoint"
