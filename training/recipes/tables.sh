@@ -19,7 +19,7 @@ case "$size" in
   debug) clips=4; scanned=40; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 3 --num_frames 9"
          steps=2; crossing=""; controls="${CONTROLS:-carried track_ids}"; causal="carried"
          reports="${REPORTS:-$runs}" ;;
-  cpu)   clips=400; scanned=1200; tune=""; bench="--num_clips 48 --num_frames 25"; steps=24; crossing="yes"
+  cpu)   clips=400; scanned=1200; tune=""; bench="--num_clips 24 --num_frames 25"; steps=24; crossing="yes"
          causal="heat carried" ;;
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;
 esac
