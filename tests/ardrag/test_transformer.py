@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, attention_backend
 from peft import LoraConfig
 
 from ardrag.flow import clean_from_velocity
@@ -341,7 +342,8 @@ def test_adapters_and_fused_projections_do_not_meet():
 
 
 @torch.no_grad()
-def test_processors_are_replaced_and_backends_chosen():
+def test_processors_are_replaced_and_backends_chosen(monkeypatch):
+    monkeypatch.setattr(_AttentionBackendRegistry, "_active_backend", AttentionBackendName.NATIVE)  # it is for all
     model, (noisy, _, timestep, text, image) = make(), make_inputs(2)
     plain = model(noisy, timestep, text, image).sample
     assert len(model.attn_processors) == 2 * WAN["num_layers"]
@@ -358,6 +360,25 @@ def test_processors_are_replaced_and_backends_chosen():
     model.set_attn_processor(softmax_by_hand)
     assert torch.allclose(model(noisy, timestep, text, image).sample, plain, atol=1e-5)
     assert len(seen) == 3 * WAN["num_layers"]  # to itself, to the text, to the picture
+
+
+@torch.no_grad()
+def test_the_context_of_a_backend_is_heard(monkeypatch):
+    monkeypatch.setattr(_AttentionBackendRegistry, "_active_backend", AttentionBackendName.NATIVE)
+    model, (noisy, _, timestep, text, image) = make(), make_inputs(2)
+    plain, name, seen = model(noisy, timestep, text, image).sample, AttentionBackendName._NATIVE_MATH, []
+    kernel = _AttentionBackendRegistry._backends[name]
+
+    def counted(*arguments, **options):
+        seen.append(name)
+        return kernel(*arguments, **options)
+
+    monkeypatch.setitem(_AttentionBackendRegistry._backends, name, counted)
+    with attention_backend("_native_math"):
+        assert torch.allclose(model(noisy, timestep, text, image).sample, plain, atol=1e-5)
+    assert len(seen) == 3 * WAN["num_layers"]
+    model(noisy, timestep, text, image)
+    assert len(seen) == 3 * WAN["num_layers"]
 
 
 def test_layout_defaults_to_one_slot():

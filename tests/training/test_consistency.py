@@ -106,3 +106,13 @@ def test_it_learns_to_be_consistent(configure):
 def test_settings_that_contradict_each_other(configure, changes, message):
     with pytest.raises(ValueError, match=message):
         configure(**changes)
+
+
+@pytest.mark.slow
+def test_an_export_that_was_cut_off_is_made_again(configure, mends_its_export):
+    mends_its_export(main, configure("whole"), configure("killed"), "pipeline")
+
+
+def test_longer_than_the_data_is_refused(configure):
+    with pytest.raises(ValueError, match="num_latents: 5 is longer than the data, whose clips have at most 4; use 4"):
+        main(configure(num_latents=5))
