@@ -16,7 +16,7 @@ runs="${RUNS:-runs/tables}"
 reports="${REPORTS:-docs/results}"
 controls="${CONTROLS:-carried coloured heat copied track_ids entity flow fused_flow boxes}"
 case "$size" in
-  debug) clips=4; scanned=40; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 3 --num_frames 9"
+  debug) clips=4; scanned=40; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 3 --num_frames 17"
          steps=2; crossing=""; controls="${CONTROLS:-carried track_ids}"; causal="carried"
          reports="${REPORTS:-$runs}" ;;
   cpu)   clips=400; scanned=1200; tune=""; bench="--num_clips 24 --num_frames 25"; steps=24; crossing="yes"
