@@ -3,7 +3,7 @@ const browser = [
   "document", "window", "location", "history", "navigator", "performance", "fetch", "WebSocket", "EventSource", "URL",
   "Blob", "Response", "Image", "Option", "ResizeObserver", "CompressionStream", "DecompressionStream", "TextEncoder",
   "TextDecoder", "createImageBitmap", "requestAnimationFrame", "getComputedStyle", "setInterval", "clearInterval",
-  "setTimeout", "atob", "btoa", "console",
+  "setTimeout", "atob", "btoa", "console", "File", "matchMedia", "addEventListener",
 ];
 
 export default [
