@@ -31,7 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 from websockets.sync.client import ClientConnection, connect
 
-from eval.model import BUNDLED_NAME
+from eval.model import SPACE_NAME
 from eval.record import REPOSITORY, record_lines, run_record, write_json, write_text
 
 
@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = {
             **measure(app.url, options.rounds, options.visitors, options.seconds),
             "record": record,
-            "model": options.model or BUNDLED_NAME,
+            "model": options.model or SPACE_NAME,
         }
     write_json(options.output_dir / f"{options.report_name}.json", results)
     write_text(options.output_dir / f"{options.report_name}.md", markdown(results))

@@ -7,9 +7,13 @@ from pathlib import Path
 from ardrag.home import bundled
 from eval.record import REPOSITORY
 from pipelines import ARDragPipeline
+from pipelines.pipeline_ardrag import BUNDLED_CHECKPOINT
 
 
 BUNDLED_NAME = "checkpoints/ardrag-tiny"
+"""The checkpoint of sprites, which the benchmark is about."""
+SPACE_NAME = f"checkpoints/{BUNDLED_CHECKPOINT.name}"
+"""The one that the Space begins with."""
 RESULTS = (REPOSITORY if (REPOSITORY / "docs").is_dir() else Path()) / "docs" / "results"
 """Where results that speak for the repository are kept; below the working folder where there is no checkout."""
 
