@@ -26,6 +26,7 @@ from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
+from pipelines.inputs.hooks import is_hooked
 from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
 from pipelines.overlap.maker import LatentMaker, MadeChunk
@@ -62,6 +63,7 @@ class Session:
     ) -> None:
         self._transformer, self._inputs, self._callback = transformer, inputs, callback
         self._vae = StreamingVAE(vae)
+        self._moves = torch.accelerator.is_available() or is_hooked(transformer) or is_hooked(vae)
         self._maker = LatentMaker(transformer, vae, inputs, callback)
         self._states: deque[tuple[int, Moment, Brushes]] = deque(maxlen=inputs.history_latents)
         self._applied = AppliedRows()
@@ -212,8 +214,8 @@ class Session:
 
     def _without_gradients(self) -> AbstractContextManager[None]:
         """Inference mode (4 % faster on a CPU), unless a callback meets its tensors, or weights are moved in it."""
-        offloads = torch.accelerator.is_available() or hasattr(self._transformer, "_hf_hook")
-        return torch.no_grad() if offloads or self._callback is not None else torch.inference_mode()
+        kept = self._moves or self._callback is not None
+        return torch.no_grad() if kept else torch.inference_mode()
 
     def close(self) -> None:
         """Give back the disk space of the frames."""

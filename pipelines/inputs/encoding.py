@@ -16,6 +16,7 @@ from ardrag.known.answers import answer, digest
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.transformer import CausalWanTransformer
 from pipelines.image_input import image_pixels
+from pipelines.inputs.hooks import is_hooked
 
 
 class EncodingMixin:
@@ -30,8 +31,9 @@ class EncodingMixin:
 
     @property
     def _execution_device(self) -> torch.device:
-        """Where the models run. diffusers asks each of their modules, for milliseconds, whether it is offloaded."""
-        if torch.accelerator.is_available():
+        """Where the models run: where they lie, or where hooks bring them, which takes diffusers long to find out."""
+        models = (self.transformer, self.vae, self.text_encoder, self.image_encoder)
+        if any(is_hooked(model) for model in models if model is not None):
             asked: torch.device = super()._execution_device  # type: ignore[misc]
             return asked
         return next((self.text_encoder if self.transformer is None else self.transformer).parameters()).device
