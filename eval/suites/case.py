@@ -15,6 +15,7 @@ from PIL import Image
 
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.tracks import Tracks
+from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
 from pipelines.image_input import fit_image
@@ -52,6 +53,23 @@ class Case:
     sprites: SpriteClip | None = None
     photos: PhotoClip | None = None
     note: str = ""
+
+
+def clip_case(
+    index: int, clip: SpriteClip | PhotoClip, num_frames: int, categories: tuple[str, ...], **record: Any
+) -> Case:
+    """The case of a world's clip; ``record`` names the clip as `Case` does."""
+    return Case(
+        index=index,
+        name=f"{index:03d}",
+        picture=clip.frames[0],
+        prompt=clip.caption,
+        tracks=clip_tracks(clip),
+        num_frames=num_frames,
+        categories=categories,
+        truth=clip.frames,
+        **record,
+    )
 
 
 class Suite(Protocol):

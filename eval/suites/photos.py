@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.photo_library import default_library
 from ardrag.worlds.photos import make_photo_clip
 from ardrag.worlds.sprites import BENCHMARK_CLIPS
-from eval.suites.case import Case, Suite
+from eval.suites.case import Case, Suite, clip_case
 
 
 class PhotoSuite(Suite):
@@ -30,17 +29,7 @@ class PhotoSuite(Suite):
     def case(self, index: int, num_frames: int) -> Case:
         """See `Suite`."""
         clip = make_photo_clip("test", index, num_frames, library=self._library)
-        return Case(
-            index=index,
-            name=f"{index:03d}",
-            picture=clip.frames[0],
-            prompt=clip.caption,
-            tracks=clip_tracks(clip),
-            num_frames=num_frames,
-            categories=clip.categories or ("plain",),
-            truth=clip.frames,
-            photos=clip,
-        )
+        return clip_case(index, clip, num_frames, clip.categories or ("plain",), photos=clip)
 
     def digest(self) -> str:
         """See `Suite`: the clips change with the code, which is part of every key, and with the library."""

@@ -8,11 +8,10 @@ from itertools import combinations, count, islice
 
 import numpy as np
 
-from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.open import read_options
 from ardrag.worlds.small import SmallWorld
 from ardrag.worlds.sprites import BENCHMARK_CLIPS, SpriteClip
-from eval.suites.case import Case, Suite
+from eval.suites.case import Case, Suite, clip_case
 from eval.suites.sprites import SPLIT, categories_of
 
 
@@ -44,17 +43,7 @@ class SmallSuite(Suite):
         clip = self._world.make(SPLIT, index, num_frames, SIDE, SIDE)
         crossing = ("paths cross",) if cross(clip) else ()
         several = () if len(clip.movers) > 1 else ("one path",)
-        return Case(
-            index=index,
-            name=f"{index:03d}",
-            picture=clip.frames[0],
-            prompt=clip.caption,
-            tracks=clip_tracks(clip),
-            num_frames=num_frames,
-            categories=(*categories_of(clip), *several, *crossing),
-            truth=clip.frames,
-            sprites=clip,
-        )
+        return clip_case(index, clip, num_frames, (*categories_of(clip), *several, *crossing), sprites=clip)
 
     def digest(self) -> str:
         """See `Suite`: the clips change with the code, which is part of every key, and with the options."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.sprites import BENCHMARK_CLIPS, HELD_OUT_SHAPES, SpriteClip, make_clip
-from eval.suites.case import Case, Suite
+from eval.suites.case import Case, Suite, clip_case
 
 
 SPLIT = "test"
@@ -24,17 +23,7 @@ class SpriteSuite(Suite):
     def case(self, index: int, num_frames: int) -> Case:
         """See `Suite`."""
         clip = make_clip(SPLIT, index, num_frames)
-        return Case(
-            index=index,
-            name=f"{index:03d}",
-            picture=clip.frames[0],
-            prompt=clip.caption,
-            tracks=clip_tracks(clip),
-            num_frames=num_frames,
-            categories=categories_of(clip),
-            truth=clip.frames,
-            sprites=clip,
-        )
+        return clip_case(index, clip, num_frames, categories_of(clip), sprites=clip)
 
     def digest(self) -> str:
         """See `Suite`: the clips change only with the code that draws them, which is part of every key."""
