@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ardrag.home import ROOT
-from ardrag.tracks.crop import WHOLE, Crop
+from ardrag.tracks.crop import Crop
 from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import fit_image, open_image
 from pipelines.pipeline_ardrag import ARDragPipeline
@@ -72,11 +72,7 @@ class Fitted(NamedTuple):
 
 def on_part(tracks: Tracks, picture: Fitted) -> Tracks:
     """Tracks of a picture as tracks of the part of it that is generated."""
-    crop = Crop.covering(*picture.own, *picture.shown.size)
-    if crop == WHOLE:
-        return tracks
-    brush = {} if (sigma := tracks.brushes()[0]) is None else {"sigma": sigma}
-    return Tracks.from_array(*crop.arrays(tracks.to_array()), fps=tracks.fps, **brush)
+    return tracks.cropped(Crop.covering(*picture.own, *picture.shown.size))
 
 
 class Pictures:

@@ -108,6 +108,37 @@ def transformer_input(latents: Tensor, conditions: Conditions, layout: Mapping[s
     return torch.cat(parts, dim=1)
 
 
+def check_forward(
+    config: Any, latents: Tensor, timestep: Tensor, text: Tensor, image: Tensor | None, clean: Tensor | None
+) -> None:
+    """Check what a transformer of that configuration is given; arguments are those of its ``forward``.
+
+    Raises:
+        ValueError: by the name that the argument has there.
+    """
+    if latents.ndim != 5 or latents.shape[1] != config.in_channels:
+        raise ValueError(
+            f"hidden_states must be [B, {config.in_channels}, F, H, W] (input_layout {dict(config.input_layout)}), "
+            f"got {list(latents.shape)}."
+        )
+    batch_size, _, num_frames = latents.shape[:3]
+    if timestep.shape not in ((batch_size,), (batch_size, num_frames)):
+        raise ValueError(
+            f"timestep must be [B] or [B, F], here [{batch_size}] or [{batch_size}, {num_frames}], got "
+            f"{list(timestep.shape)}: expand it."
+        )
+    if text.ndim != 3 or (text.shape[0], text.shape[2]) != (batch_size, config.text_dim):
+        raise ValueError(
+            f"encoder_hidden_states must be [{batch_size}, any, {config.text_dim}], got {list(text.shape)}."
+        )
+    if image is not None and config.image_dim is None:
+        raise ValueError("This model has no image branch: leave out encoder_hidden_states_image or set image_dim.")
+    if clean is not None and clean.shape != latents.shape:
+        raise ValueError(
+            f"clean_context {list(clean.shape)} must have the shape of hidden_states {list(latents.shape)}."
+        )
+
+
 class SlotGates(nn.Linear):
     """How much of each slot the answer takes over as it is; ours, for small models.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from ardrag.saving import AtHome
 
 
 FEW_STEP_SIGMAS = (1.0, 0.755, 0.522, 0.0)
@@ -132,7 +135,7 @@ def gaussian_log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
     return log_density.flatten(1).mean(1)
 
 
-class FewStepScheduler(SchedulerMixin, ConfigMixin):
+class FewStepScheduler(AtHome, SchedulerMixin, ConfigMixin):
     """Schedule and sampler settings of a checkpoint, saved beside it so that it always runs as it was trained.
 
     Args:
@@ -195,9 +198,12 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
     def schedule(self, num_inference_steps: int | None = None) -> list[float]:
         """Sigmas for a number of steps, ``K + 1`` values from 1 to 0: the checkpoint's own where it has that many."""
         num_inference_steps = self._steps(num_inference_steps)
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps: {num_inference_steps} is not positive; use 3, or up to 50")
-        own = self.config.sigmas
+        number = isinstance(num_inference_steps, Integral) and not isinstance(num_inference_steps, bool)
+        if not number or num_inference_steps < 1:
+            raise ValueError(
+                f"num_inference_steps: {num_inference_steps} must be a whole number of at least 1; use 3, or up to 50"
+            )
+        num_inference_steps, own = int(num_inference_steps), self.config.sigmas
         if own is not None and len(own) == num_inference_steps + 1:
             return [float(sigma) for sigma in own]
         uniform = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)

@@ -112,7 +112,21 @@ def _components(folder: Path) -> set[str]:
     return {name for name, value in index.items() if isinstance(value, list) and value[:1] != [None]}
 
 
-class SavedWhole:
+class AtHome:
+    """Loading and saving of a diffusers class where ``~`` is understood; comes before diffusers' own in the bases."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """As diffusers' own; ``~`` is the user's home."""
+        place = os.path.expanduser(pretrained_model_name_or_path)
+        return super().from_pretrained(place, *args, **kwargs)  # type: ignore[misc]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As diffusers' own; ``~`` is the user's home."""
+        super().save_pretrained(os.path.expanduser(save_directory), *args, **kwargs)  # type: ignore[misc]
+
+
+class SavedWhole(AtHome):
     """Saving and loading of a diffusers model, whole or not at all; comes before `ModelMixin` in the bases."""
 
     @classmethod
@@ -122,7 +136,7 @@ class SavedWhole:
         Raises:
             ValueError: naming the tensors that are missing.
         """
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         require_tensors(f"{cls.__name__} in {args[0] if args else model.name_or_path}", info["missing_keys"])
         return (model, info) if output_loading_info else model
 
@@ -148,7 +162,7 @@ class SavedWhole:
         if push_to_hub:
             kwargs = {"push_to_hub": True, "repo_id": Path(save_directory).name, **kwargs}
         with whole_folder(save_directory, variant) as fresh, without_adapters(self):  # type: ignore[arg-type]
-            super().save_pretrained(str(fresh), is_main_process, save_function, **options, **kwargs)  # type: ignore[misc]
+            super().save_pretrained(str(fresh), is_main_process, save_function, **options, **kwargs)
 
 
 def require_tensors(what: str, missing: Collection[str]) -> None:

@@ -38,7 +38,7 @@ from ardrag.attention import (
     shift_keys,
 )
 from ardrag.block import CausalWanTransformerBlock, modulate
-from ardrag.conditioning import SlotGates
+from ardrag.conditioning import SlotGates, check_forward
 from ardrag.controls.build import attach
 from ardrag.kv_cache import ClipHistory, KVCache
 from ardrag.saving import SavedWhole
@@ -220,6 +220,17 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         require_separate(self)
         super().load_lora_adapter(*args, **kwargs)
 
+    def enable_cache(self, config: Any) -> None:
+        """Refused: caches of diffusers (`CacheMixin`) skip blocks, whose keys and values later latents look back at.
+
+        Raises:
+            ValueError: always, with what to do instead.
+        """
+        raise ValueError(
+            f"enable_cache: {type(config).__name__} skips blocks, which would leave keys and values of an earlier, "
+            "noisier step in the KV cache; for fewer passes lower num_inference_steps"
+        )
+
     @apply_lora_scale("attention_kwargs")
     def forward(
         self,
@@ -258,12 +269,8 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
 
         Returns `.sample [B, out_channels, F, H, W]`, or a tuple of it with `return_dict=False`.
         """
-        self._check_inputs(hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image)
-        if clean_context is not None and clean_context.shape != hidden_states.shape:
-            raise ValueError(
-                f"clean_context {list(clean_context.shape)} must have the shape of hidden_states "
-                f"{list(hidden_states.shape)}."
-            )
+        texts = encoder_hidden_states, encoder_hidden_states_image
+        check_forward(self.config, hidden_states, timestep, *texts, clean_context)
         packed = clean_context is not None
         check_pass(kv_cache, frame_offset, causal, packed, update_cache, first_chunk_frames, history is not None)
         slots, level = hidden_states, timestep.reshape(len(timestep), -1) / 1000
@@ -295,19 +302,22 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         else:
             temb, modulation = kv_cache.kept(timestep, None, lambda level: self._embed_time(level, dtype))
         text, image = self._embed_context(encoder_hidden_states, encoder_hidden_states_image, plan)
-        for block in self.blocks:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden_states = self._gradient_checkpointing_func(
-                    block, hidden_states, text, image, modulation, rotary, plan
-                )
-            else:
-                hidden_states = block(hidden_states, text, image, modulation, rotary, plan)
+        hidden_states = self._run_blocks(hidden_states, text, image, modulation, rotary, plan)
         if clean_context is not None:
             hidden_states, temb = (x[:, x.shape[1] // 2 :] for x in (hidden_states, temb))
         sample = self._velocity(hidden_states, temb, slots, level, grid)
         if update_cache and kv_cache is not None:
             kv_cache.append(num_frames)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def _run_blocks(self, hidden_states: torch.Tensor, *inputs: Any) -> torch.Tensor:
+        """All blocks after one another; each is run again in the backward pass where memory is to be saved."""
+        for block in self.blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(block, hidden_states, *inputs)
+            else:
+                hidden_states = block(hidden_states, *inputs)
+        return hidden_states
 
     def _spans(self, num_frames: int, first_chunk_frames: int | None) -> tuple[Span, ...]:
         config = self.config
@@ -375,28 +385,3 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         _, patch_height, patch_width = self.config.patch_size
         cells = patches.unflatten(2, (patch_height, patch_width, -1)).unflatten(1, (-1, *grid))
         return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
-
-    def _check_inputs(
-        self,
-        hidden_states: torch.Tensor,
-        timestep: torch.Tensor,
-        text: torch.Tensor,
-        image: torch.Tensor | None,
-    ) -> None:
-        if hidden_states.ndim != 5 or hidden_states.shape[1] != self.config.in_channels:
-            raise ValueError(
-                f"hidden_states must be [B, {self.config.in_channels}, F, H, W] (input_layout "
-                f"{dict(self.config.input_layout)}), got {list(hidden_states.shape)}."
-            )
-        batch_size, _, num_frames = hidden_states.shape[:3]
-        if timestep.shape not in ((batch_size,), (batch_size, num_frames)):
-            raise ValueError(
-                f"timestep must be [B] or [B, F], here [{batch_size}] or [{batch_size}, {num_frames}], got "
-                f"{list(timestep.shape)}: expand it."
-            )
-        if text.ndim != 3 or (text.shape[0], text.shape[2]) != (batch_size, self.config.text_dim):
-            raise ValueError(
-                f"encoder_hidden_states must be [{batch_size}, any, {self.config.text_dim}], got {list(text.shape)}."
-            )
-        if image is not None and self.config.image_dim is None:
-            raise ValueError("This model has no image branch: leave out encoder_hidden_states_image or set image_dim.")

@@ -30,7 +30,7 @@ from ardrag.tracks.schema import Canvas
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
 from pipelines.image_input import Picture, check_image, fit_image
-from pipelines.inputs.arguments import whole_number
+from pipelines.inputs.arguments import check_attention_kwargs, whole_number
 from pipelines.inputs.clip_inputs import clip_inputs
 from pipelines.streaming import StreamingMixin
 from pipelines.video import to_frames
@@ -146,6 +146,7 @@ class WholeClipMixin(StreamingMixin):
         seed = whole_number(seed, "seed", 0)
         guidance = self.guidance_of(guidance_scale, motion_guidance_scale)
         self._check_tensors(size, latents, self._num_latents(length), image_embeds)
+        check_attention_kwargs(attention_kwargs)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length)
         noise = GeneratorNoise([seeded_generator(seed)], self._execution_device, torch.float32)

@@ -51,7 +51,7 @@ def open_image(
     """Read a picture file as RGB, as `check_image` makes it; HEIC too where ``pillow-heif`` is installed.
 
     Args:
-        file: path, or open file.
+        file: path, where ``~`` is the user's home, or open file.
         name: what the picture is called in errors; default is its path.
         max_pixels: pictures with more pixels are refused before they are decoded.
         formats: Pillow's names of the formats that are read; default is all.
@@ -60,9 +60,10 @@ def open_image(
         ValueError: if the file is missing, is no picture, is cut off, moves, or is too large.
     """
     called = name or (os.fspath(file) if isinstance(file, str | os.PathLike) else "the file")
+    place = os.path.expanduser(file) if isinstance(file, str | os.PathLike) else file
     _register_heif()
     try:
-        with Image.open(file, formats=formats) as image:
+        with Image.open(place, formats=formats) as image:
             _check_size(image, max_pixels)
             _check_still(image, called)
             image.load()

@@ -26,7 +26,7 @@ from ardrag.transformer import CausalWanTransformer
 from pipelines.bidirectional import WholeClipMixin
 from pipelines.hub.mixin import HubMixin
 from pipelines.image_input import Picture, check_images
-from pipelines.inputs.arguments import check_scheduler, chosen_mode, draw_seed
+from pipelines.inputs.arguments import check_attention_kwargs, check_fps, check_scheduler, chosen_mode, draw_seed
 from pipelines.inputs.call import CallState, Clip, Generators, Texts, plan_clips
 from pipelines.inputs.session_inputs import LatentCallback
 from pipelines.pipeline_output import ARDragPipelineOutput, convert_frames
@@ -102,7 +102,8 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
             image_processor=image_processor,
             scheduler=scheduler,
         )
-        given = {"buckets": buckets, "fps": fps, "control": shown, "negative_prompt": negative_prompt}
+        rate = None if fps is None else check_fps(fps)
+        given = {"buckets": buckets, "fps": rate, "control": shown, "negative_prompt": negative_prompt}
         known = {**DEFAULTS, **_settings.get(transformer, {})} if transformer is not None else DEFAULTS
         self.register_to_config(**{name: known[name] if value is None else value for name, value in given.items()})
 
@@ -177,6 +178,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs: unknown {sorted(unknown)}; only 'latents' exists")
         mode = chosen_mode(mode, self.scheduler)
+        check_attention_kwargs(attention_kwargs)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, image_embeds)
         clips = plan_clips(check_images(image), tracks, *texts, num_videos_per_prompt, generator, latents)
         jobs = self._jobs(clips, num_frames, height, width, num_inference_steps, output_type)

@@ -11,7 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,8 @@ class Session:
 
     What a step made becomes context (the cache pass) after its pixels are handed out: at the next operation, or in
     `settle`. Where ``overlap`` is on, it runs beside the control's encoding, and in `follow` the next latent is made
-    while this one is decoded. The numbers are the same in any order.
+    while this one is decoded. The numbers are the same in any order. A session runs under the autocast that it was
+    begun under, or none, whatever is on when it is stepped: its cache has one precision.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Session:
         self._transformer, self._inputs, self._callback = transformer, inputs, callback
         self._vae = StreamingVAE(vae)
         self._moves = torch.accelerator.is_available() or is_hooked(transformer) or is_hooked(vae)
+        self._autocast = self._autocast_now()
         self._maker = LatentMaker(transformer, vae, inputs, callback)
         self._states: deque[tuple[int, Moment, Brushes]] = deque(maxlen=inputs.history_latents)
         self._applied = AppliedRows()
@@ -143,7 +145,7 @@ class Session:
             else:
                 arrays = glide(points or (), last, len(frames))
             rows = Rows(arrays, checked_brushes(brushes or self._brushes, arrays.force.shape[1]))
-        with self._without_gradients():
+        with self._as_begun(), self._without_gradients():
             return self._advance(rows)
 
     def follow(self, tracks: Tracks | None, num_frames: int) -> Iterator[list[Frame]]:
@@ -154,8 +156,9 @@ class Session:
         while len(self.frames) < num_frames:
             drawn = Tracks.empty(1) if tracks is None else tracks
             _, stop = self._next_latents(self.position)
-            goes_on = self._maker.overlaps and self._callback is None and self._first_frame_of(stop) < num_frames
-            with self._without_gradients():
+            alone = self._callback is not None or self._first_frame_of(stop) >= num_frames
+            with self._as_begun(), self._without_gradients():
+                goes_on = self._maker.overlaps and not alone
                 frames = self._advance(
                     self._drawn(drawn, self.position), self._drawn(drawn, stop) if goes_on else None
                 )
@@ -163,7 +166,7 @@ class Session:
 
     def settle(self) -> None:
         """Make context of what the last step made, now rather than at the next operation: for idle moments."""
-        with self._without_gradients():
+        with self._as_begun(), self._without_gradients():
             self._maker.settle()
 
     def rewind(self, latent: int) -> None:
@@ -191,9 +194,10 @@ class Session:
 
     def fork(self) -> Session:
         """An independent session with the same past, to try another drag from here."""
-        twin = Session(self._transformer, self._vae.vae, self._inputs, self._callback)
-        with self._without_gradients():
-            self._maker.fork(twin._maker)
+        with self._as_begun():
+            twin = Session(self._transformer, self._vae.vae, self._inputs, self._callback)
+            with self._without_gradients():
+                self._maker.fork(twin._maker)
         twin._vae.restore(self._vae.state())
         twin._states.extend(self._states)
         twin._applied = self._applied.copy()
@@ -211,6 +215,18 @@ class Session:
             ValueError: if there is no frame yet, or the path cannot be written.
         """
         write_video(self.frames, path, self.fps, self.tracks if draw_paths else None, self._inputs.picture)
+
+    def _autocast_now(self) -> tuple[torch.dtype | None, bool]:
+        """What the caller's autocast computes in, and whether it is on."""
+        place = self._inputs.reference.device.type
+        is_on = torch.is_autocast_enabled(place)
+        return (torch.get_autocast_dtype(place) if is_on else None), is_on
+
+    def _as_begun(self) -> AbstractContextManager[Any]:
+        """The autocast that the session was begun under, where the caller is under another."""
+        if self._autocast == self._autocast_now():
+            return nullcontext()
+        return torch.autocast(self._inputs.reference.device.type, *self._autocast)
 
     def _without_gradients(self) -> AbstractContextManager[None]:
         """Inference mode (4 % faster on a CPU), unless a callback meets its tensors, or weights are moved in it."""

@@ -18,6 +18,7 @@ from ardrag.guidance import Guidance
 from ardrag.tracks.tracks import Tracks
 from pipelines.image_input import Picture, check_image, fit_image, nearest_bucket
 from pipelines.inputs.arguments import (
+    check_attention_kwargs,
     check_frame_count,
     check_guidance,
     check_image_embeds,
@@ -82,13 +83,13 @@ class StreamingMixin(EncodingMixin):
         """Picture size ``(height, width)`` to generate: the one asked for, or the nearest bucket (appendix B.1).
 
         Raises:
-            ValueError: if only one of the two is given.
+            ValueError: if only one of the two is given, or they are no sizes that this model makes.
         """
         if (height is None) != (width is None):
             raise ValueError("height and width: give both or neither")
         if height is None or width is None:
             return nearest_bucket(image.width, image.height, self.config.buckets)
-        return height, width
+        return check_size(height, width, self._size_step)
 
     @torch.no_grad()
     def start_session(
@@ -143,13 +144,14 @@ class StreamingMixin(EncodingMixin):
             ValueError: naming the argument and the remedy.
         """
         image = check_image(image)
-        height, width = check_size(*self.size_for(image, height, width), self._size_step)
+        height, width = self.size_for(image, height, width)
         check_streams(self.scheduler)
         check_steps(num_inference_steps)
         history_latents = whole_number(history_latents, "history_latents", 0, "; use 0 for no rewinding")
         seed = whole_number(seed, "seed", 0)
         guidance = self.guidance_of(guidance_scale, motion_guidance_scale)
         self._check_tensors((height, width), latents, None, image_embeds)
+        check_attention_kwargs(attention_kwargs)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         fitted, scheduler = fit_image(image, height, width), self.scheduler
 
@@ -281,9 +283,12 @@ class StreamingMixin(EncodingMixin):
         for frames in session.follow(tracks, num_frames):
             yield frames[: num_frames - len(session.frames) + len(frames)]
 
-    @staticmethod
-    def clip_length(tracks: Tracks | None, num_frames: int | None) -> int:
-        """Pixel frames of a clip where the user says ``num_frames``, or leaves it to the tracks, or to 33."""
+    def clip_length(self, tracks: Tracks | None, num_frames: int | None) -> int:
+        """Pixel frames of a clip where the user says ``num_frames``, or leaves it to the tracks, or to 33.
+
+        Raises:
+            ValueError: if what the user says is no length of a clip.
+        """
         if num_frames is not None:
-            return num_frames
+            return check_frame_count(num_frames, self.vae.config.scale_factor_temporal)
         return tracks.num_frames if isinstance(tracks, Tracks) and tracks.num_frames > 1 else 33

@@ -23,7 +23,8 @@ MAY_IMPORT = {
 LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "known", "saving", "streaming_vae", "tracks", "worlds"}
 CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
-    **dict.fromkeys(("convolutions", "flow", "kv_cache", "saving", "tracks"), set[str]()),
+    **dict.fromkeys(("convolutions", "kv_cache", "saving", "tracks"), set[str]()),
+    "flow": {"saving"},
     "folded_vae": {"convolutions"},
     "streaming_vae": {"convolutions", "folded_vae"},
     "known": {"convolutions", "folded_vae", "streaming_vae"},

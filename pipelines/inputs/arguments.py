@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -58,6 +59,20 @@ def check_guidance(guidance_scale: Any, name: str = "guidance_scale") -> float:
     if not number or not math.isfinite(guidance_scale):
         raise ValueError(f"{name}: {guidance_scale} must be a finite number; 1 is off")
     return float(guidance_scale)
+
+
+def check_fps(fps: Any) -> float:
+    """Pixel frames per second as a float, or ValueError."""
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < float(fps) < math.inf:
+        raise ValueError(f"fps: {fps!r} must be a positive number of frames per second; use 16")
+    return float(fps)
+
+
+def check_attention_kwargs(attention_kwargs: Any) -> None:
+    """Raise ValueError unless what goes to the attention layers is left out or has names."""
+    if attention_kwargs is not None and not isinstance(attention_kwargs, Mapping):
+        given = type(attention_kwargs).__name__
+        raise ValueError(f"attention_kwargs: {given} is no dict; {{'scale': 0.5}} weakens adapters")
 
 
 def check_tracks(tracks: Any, num_frames: int, picture: tuple[int, int] | None = None) -> None:

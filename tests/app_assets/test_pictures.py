@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,5 +104,9 @@ def test_drags_of_an_example_go_through_its_crop():
     part = on_part(tracks, Fitted(Image.new("RGB", (32, 32)), (100, 200)))
     xy, visible, _ = part.to_array()
     np.testing.assert_allclose(xy[0, :2], [[0.5, 0.5], [0.5, 0.25]], atol=1e-6)
-    assert visible[0].tolist() == [True, True, False] and part.brushes()[0] == 0.2
+    assert visible[0].tolist() == [True, True, False] and part.brushes() == (0.2, 0.2, 0.2)
+    widths = {"t1": 0.3, "t2": 0.1, "t3": None}
+    each = tuple(replace(track, sigma=widths[track.id]) for track in tracks.tracks)
+    each = replace(tracks, tracks=each, _versions=None)
+    assert on_part(each, Fitted(Image.new("RGB", (32, 32)), (100, 200))).brushes() == (0.3, 0.1, None)
     assert on_part(tracks, Fitted(Image.new("RGB", (32, 64)), (100, 200))) is tracks

@@ -235,7 +235,9 @@ def test_scheduler_survives_saving(tmp_path, settings):
         ({"sigmas": [1.0, 0.5, 0.5, 0.0]}, "must fall strictly from 1 to 0"),
         ({"sigmas": [0.9, 0.0]}, "must fall strictly from 1 to 0"),
         ({"sigmas": [1.0]}, "must fall strictly from 1 to 0"),
-        ({"num_inference_steps": 0}, "num_inference_steps: 0 is not positive"),
+        ({"num_inference_steps": 0}, "num_inference_steps: 0 must be a whole number of at least 1; use 3"),
+        ({"num_inference_steps": True}, "num_inference_steps: True must be a whole number"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps: 2.5 must be a whole number"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

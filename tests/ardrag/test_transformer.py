@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, attention_backend
 from peft import LoraConfig
 
@@ -379,6 +379,13 @@ def test_the_context_of_a_backend_is_heard(monkeypatch):
     assert len(seen) == 3 * WAN["num_layers"]
     model(noisy, timestep, text, image)
     assert len(seen) == 3 * WAN["num_layers"]
+
+
+def test_caches_of_diffusers_are_refused_with_a_reason():
+    with pytest.raises(
+        ValueError, match="enable_cache: FirstBlockCacheConfig skips blocks.*lower num_inference_steps"
+    ):
+        make().enable_cache(FirstBlockCacheConfig(threshold=0.2))
 
 
 def test_layout_defaults_to_one_slot():

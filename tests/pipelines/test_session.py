@@ -276,6 +276,30 @@ def break_off(patch, session, place, error):
         patch.setattr(BREAKS[place], fail)
 
 
+def autocast(is_on=True):
+    return torch.autocast("cpu", torch.bfloat16, enabled=is_on)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_session_goes_on_in_the_precision_that_it_was_begun_in(pipeline, picture, reference, begun):
+    """Whatever the caller is under when it is stepped, settled, rewound, forked or followed."""
+    with autocast(begun):
+        same, other = (start(pipeline, picture, history_latents=4) for _ in range(2))
+        expected = walk(same, WAY)
+    assert np.array_equal(expected, reference[0]) != begun
+    with autocast(not begun):
+        walk(other, WAY[:5])
+        other.rewind(3)
+        twin = other.fork()
+        other.settle()
+    assert np.array_equal(walk(other, WAY[3:]), expected) and np.array_equal(walk(twin, WAY[3:]), expected)
+    stream, plain = (pipeline.stream(picture, tracks=reference[1]) for _ in range(2))
+    first = next(stream)
+    with autocast():
+        rest = [frame for part in stream for frame in part]
+    assert np.array_equal(np.stack([*first, *rest]), np.stack([frame for part in plain for frame in part]))
+
+
 def test_save_video(pipeline, picture, tmp_path):
     session = start(pipeline, picture)
     with pytest.raises(ValueError, match="nothing to write yet"):

@@ -11,6 +11,7 @@ not depend on what it is batched with, and a run that goes on is shown what it w
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from training.settings.tracks import TrackConfig
 
 
 PATCHES = "patch_embedding.weight"
+logger = logging.getLogger(__name__)
 
 
 def control_text(control: Control) -> str:
@@ -84,11 +86,21 @@ class ControlMaker:
         self._control, self._vae = pipeline.control, pipeline.vae
         self._changes = changes or TrackConfig()
         self._stored = control_text(self._control)
+        self._has_told = False
 
     def __call__(self, row: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         """Motion slot ``[C, F, h, w]`` of the whole clip; ``generator`` is the clip's, from which nothing is drawn."""
         if row["control"] == self._stored and not self._changes.changes_tracks:
             return unpack_half(row["motion"], row["latent_shape"])
+        if row["motion"] and not row["control"] and not self._changes.changes_tracks and not self._has_told:
+            self._has_told = True
+            logger.warning(
+                "data: clip %s does not say which control is stored beside it, so %s is made anew whenever it is "
+                "drawn, which may take longer than a step; store it once: python -m training.precompute --clips "
+                "FOLDER --control %s --vae VAE --output_dir NEW",
+                row["id"],
+                *[self._control.name] * 2,
+            )
         rng = np.random.default_rng(generator.initial_seed())
         arrays = changed(unpack_tracks(row), self._changes, row["height"], row["width"], rng)
         return made_motion(self._control, self._vae, row, arrays, seed=int(rng.integers(2**31)))

@@ -6,6 +6,8 @@ import torch
 
 from ardrag.flow import FewStepScheduler
 from pipelines.inputs.arguments import (
+    check_attention_kwargs,
+    check_fps,
     check_frame_count,
     check_guidance,
     check_image_embeds,
@@ -24,6 +26,7 @@ def test_whole_numbers_of_numpy_are_numbers(kind):
     assert check_frame_count(kind(9), 4) == 9 and check_size(kind(32), kind(16), 16) == (32, 16)
     check_steps(kind(3))
     assert check_guidance(kind(2)) == check_guidance(np.float32(2)) == 2.0
+    assert check_fps(kind(8)) == check_fps(np.float32(8)) == 8.0 and type(check_fps(kind(8))) is float
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 3.0, "3", None, -1])
@@ -42,6 +45,11 @@ def test_what_is_no_whole_number(value):
         (check_steps, True, "num_inference_steps: True must be a whole number of at least 1; use 3"),
         (check_guidance, True, "guidance_scale: True must be a finite number"),
         (check_guidance, "2", "guidance_scale: 2 must be a finite number"),
+        (check_fps, True, "fps: True must be a positive number of frames per second; use 16"),
+        (check_fps, "16", "fps: '16' must be a positive number"),
+        (check_fps, float("inf"), "fps: inf must be a positive number"),
+        (check_fps, 0, "fps: 0 must be a positive number"),
+        (check_attention_kwargs, 0.5, "attention_kwargs: float is no dict; {'scale': 0.5} weakens adapters"),
         (check_guidance, float("inf"), "guidance_scale: inf must be a finite number"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from peft import LoraConfig
 
 from ardrag.controls.build import build_control
 from ardrag.tracks.tracks import Tracks
@@ -139,6 +140,92 @@ def test_an_interrupted_call_gives_what_there_is(pipeline, picture, output_type)
     assert call(pipeline, picture).shape[1] == FRAMES  # and the next call is not interrupted
 
 
+def test_an_interrupted_clip_that_is_made_at_once(pipeline, picture):
+    """It is there as noisy as it was then, in full length."""
+    seen = []
+
+    def stop(pipe, step, timestep, tensors):
+        seen.append(step)
+        pipe._interrupt = True
+
+    options = {"mode": "bidirectional", "num_inference_steps": 3}
+    stopped = call(pipeline, picture, callback_on_step_end=stop, **options)
+    whole = call(pipeline, picture, **options)
+    assert seen == [0] and stopped.shape == whole.shape and not np.array_equal(stopped, whole)
+
+
+MODES = ["causal", "bidirectional"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_several_clips_are_what_each_is_alone(pipeline, picture, mode):
+    options = {"mode": mode, "generator": [seeded(seed) for seed in range(2)]}
+    clips = call(pipeline, picture, "a red star", num_videos_per_prompt=2, **options)
+    for i, clip in enumerate(clips):
+        assert np.array_equal(clip, call(pipeline, picture, mode=mode, generator=seeded(i))[0])
+    assert not np.array_equal(*clips)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_scale_weakens_an_adapter(make_pipeline, pipeline, picture, mode):
+    pipe = make_pipeline()
+    targets = ["to_q", "to_v", "ffn.net.2"]
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=targets, init_lora_weights=False), "drag")
+    half, none, whole = (
+        call(pipe, picture, mode=mode, attention_kwargs=kwargs) for kwargs in ({"scale": 0.5}, {"scale": 0.0}, None)
+    )
+    assert np.abs(none - call(pipeline, picture, mode=mode)).max() <= 1.01 / 255
+    pipe.transformer.set_adapters("drag", 0.5)
+    assert np.abs(half - call(pipe, picture, mode=mode)).max() <= 1.01 / 255 < np.abs(half - whole).max()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_long_text_is_cut_where_it_is_asked(pipeline, picture, mode):
+    long = "a red star moves right on a noise background"
+    cut = call(pipeline, picture, long, mode=mode, max_sequence_length=3)
+    tokens, _ = pipeline.encode_prompt(long, do_classifier_free_guidance=False, max_sequence_length=3)
+    assert tokens.shape[1] == 3
+    assert np.array_equal(cut, call(pipeline, picture, None, mode=mode, prompt_embeds=tokens))
+    assert not np.array_equal(cut, call(pipeline, picture, long, mode=mode))
+
+
+NUMBERS = {
+    "height": np.int32(32),
+    "width": np.uint8(32),
+    "num_inference_steps": np.int64(2),
+    "guidance_scale": np.float32(1),
+    "motion_guidance_scale": np.float64(1),
+    "max_sequence_length": np.int64(5),
+}
+DOORS = {
+    "__call__": {"num_frames": np.int64(9), "num_videos_per_prompt": np.int16(1)},
+    "stream": {"num_frames": np.int64(9), "seed": np.uint64(3), "history_latents": np.int8(2)},
+    "start_session": {"seed": np.uint64(3), "history_latents": np.int8(2)},
+    "start_clip": {"num_frames": np.int64(9), "seed": np.uint64(3)},
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_numbers_of_numpy_at_every_door_and_true_is_none(pipeline, picture, monkeypatch, door):
+    numbers = {**NUMBERS, **DOORS[door]}
+    plain = {name: value.item() for name, value in numbers.items()}
+    results = [getattr(pipeline, door)(picture, "a red star", **given) for given in (numbers, plain)]
+    if door == "stream":
+        streams = [np.stack([frame for part in result for frame in part]) for result in results]
+        assert np.array_equal(*streams)
+    monkeypatch.setattr(ARDragPipeline, "_encode_texts", lambda *_: pytest.fail("computed"))
+    for name in numbers.keys() - {"max_sequence_length"}:
+        for wrong in (True, np.True_, "2"):
+            with pytest.raises(ValueError, match=f"^{name}: .* must be"):
+                getattr(pipeline, door)(picture, "a red star", **{**numbers, name: wrong})
+
+
+def test_what_goes_to_attention_has_names(pipeline, picture):
+    for door in ("__call__", "stream", "start_session", "start_clip"):
+        with pytest.raises(ValueError, match="attention_kwargs: float is no dict"):
+            getattr(pipeline, door)(picture, attention_kwargs=0.5)
+
+
 def test_settings_stay_with_the_components(make_pipeline):
     pipe = make_pipeline()
     control = build_control("coloured").config()
@@ -146,7 +233,9 @@ def test_settings_stay_with_the_components(make_pipeline):
     for other in (ARDragPipeline(**pipe.components), ARDragPipeline.from_pipe(pipe)):
         kept = {name: other.config[name] for name in ("fps", "control", "buckets")}
         assert kept == {"fps": 8.0, "control": control, "buckets": [[16, 48]]}
-    assert ARDragPipeline(**pipe.components, fps=4.0).config.fps == 4.0
+    assert ARDragPipeline(**pipe.components, fps=np.float32(4)).config.fps == 4.0
+    with pytest.raises(ValueError, match="fps: True must be a positive number"):
+        ARDragPipeline(**pipe.components, fps=True)
     assert make_pipeline().config.fps == 16.0
 
 
@@ -172,10 +261,23 @@ def test_two_precisions(make_pipeline, pipeline, picture, half):
     assert np.abs(frames - call(pipeline, picture, guidance_scale=2.0)).mean() < 0.05
 
 
-def test_under_autocast(pipeline, picture):
-    with torch.autocast("cpu", torch.bfloat16):
-        frames = call(pipeline, picture)
-    assert np.isfinite(frames).all() and np.abs(frames - call(pipeline, picture)).mean() < 0.05
+@pytest.mark.parametrize("options", [{}, {"guidance_scale": 2.0}, {"mode": "bidirectional"}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast(pipeline, picture, options, dtype):
+    with torch.autocast("cpu", dtype):
+        frames = call(pipeline, picture, **options)
+    plain = call(pipeline, picture, **options)
+    assert np.isfinite(frames).all() and 0 < np.abs(frames - plain).mean() < 0.05
+
+
+def test_to_half_precision_and_back(make_pipeline, pipeline, picture):
+    pipe = make_pipeline()
+    pipe.transformer.to(torch.bfloat16)
+    rounded = call(pipe, picture)
+    assert pipe.transformer.dtype == torch.bfloat16 and np.abs(rounded - call(pipeline, picture)).mean() < 0.05
+    pipe.transformer.to(torch.float32)
+    again = call(pipe, picture)
+    assert np.isfinite(again).all() and not np.array_equal(again, rounded)
 
 
 def test_offloading_to_the_cpu_itself(make_pipeline, pipeline, picture):

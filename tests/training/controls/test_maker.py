@@ -108,12 +108,20 @@ def test_stored_control_is_taken_only_where_it_is_the_same(own_pipeline, rows):
     assert control_text(build_control({"name": "carried", "radius": 0.2})) != control_text(build_control("carried"))
 
 
-def test_rows_of_before_say_nothing_of_their_control(own_pipeline, rows, tmp_path):
+def test_rows_of_before_say_nothing_of_their_control(own_pipeline, rows, tmp_path, caplog):
     rows.remove_columns(["control"]).save_to_disk(tmp_path / "old")
     dataset = load_latents([str(tmp_path / "old")])
     assert dataset["control"][:] == [""] * 4
     stored = unpack_half(rows[0]["motion"], rows[0]["latent_shape"])
-    assert not torch.allclose(maker(own_pipeline, "heat")(dataset[0], seeded_generator(0)), stored)
+    made = maker(own_pipeline, "heat")
+    assert not torch.allclose(made(dataset[0], seeded_generator(0)), stored)
+    made(dataset[1], seeded_generator(0))
+    (record,) = caplog.records  # once, and only where storing it would help
+    assert "training.precompute --clips FOLDER --control heat" in record.getMessage()
+    maker(own_pipeline, "heat", touch_force=0.5)(dataset[0], seeded_generator(0))
+    maker(own_pipeline, "heat")({**dataset[0], "motion": b""}, seeded_generator(0))
+    maker(own_pipeline, "coloured")(rows[0], seeded_generator(0))
+    assert caplog.records == [record]
 
 
 def test_clips_without_a_control_are_named_where_nobody_makes_one(rows):
