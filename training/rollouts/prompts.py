@@ -1,4 +1,4 @@
-"""What stage 3 asks the policy for: a picture, a caption and tracks, from Sprite World or a dataset that has them."""
+"""What stage 3 asks the policy for: a picture, a caption and tracks, from a world or a dataset that has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
-from ardrag.worlds.sprites import make_clip
+from ardrag.worlds.open import WORLDS, MakeClip, open_world
 from training.run.clips import SCHEMA, unpack_tracks
 from training.run.data import choose, open_rows
 
@@ -33,25 +33,32 @@ def load_prompts(source: str, num_frames: int, buckets: Sequence[Sequence[int]])
     """A function that draws prompts.
 
     Args:
-        source: ``"sprites"`` for the training split of Sprite World (as many as anyone could want), or a folder or Hub
-            name of encoded clips (``ardrag.clips/v1``), or of a dataset with columns ``image``, ``caption`` and
-            ``tracks`` (``ardrag.tracks/v1`` JSON).
+        source: a world as `ardrag.worlds.open.open_world` has them (``"sprites"``, ``"small:passers_by=1"``), for as
+            many of its training clips as anyone could want; or a folder or Hub name of encoded clips
+            (``ardrag.clips/v1``), or of a dataset with columns ``image``, ``caption`` and ``tracks``
+            (``ardrag.tracks/v1`` JSON).
         num_frames: length of the clips.
-        buckets: picture sizes ``(height, width)`` of Sprite World's clips.
+        buckets: picture sizes ``(height, width)`` of a world's clips.
 
     Raises:
-        ValueError: if the dataset lacks a column, or its clips are shorter than ``num_frames``.
+        ValueError: if the world has no such option, the dataset lacks a column, or its clips are shorter than
+            ``num_frames``.
     """
-    if source == "sprites":
-
-        def draw_sprites(generator: torch.Generator, shape: torch.Generator) -> Prompt:
-            height, width = buckets[choose([1] * len(buckets), shape)]
-            clip = make_clip("train", int(torch.randint(2**31, (), generator=generator)), num_frames, height, width)
-            return Prompt(clip.frames[0], clip.caption, clip_tracks(clip))
-
-        return draw_sprites
+    if source.partition(":")[0] in WORLDS:
+        return world_prompts(open_world(source).make, num_frames, buckets)
     rows = open_rows(source, "prompts")
     return clip_prompts(rows, source, num_frames) if "schema" in rows.column_names else drawn_prompts(rows, source)
+
+
+def world_prompts(make: MakeClip, num_frames: int, buckets: Sequence[Sequence[int]]) -> DrawPrompt:
+    """Prompts from the training split of a world."""
+
+    def draw_clip(generator: torch.Generator, shape: torch.Generator) -> Prompt:
+        height, width = buckets[choose([1] * len(buckets), shape)]
+        clip = make("train", int(torch.randint(2**31, (), generator=generator)), num_frames, height, width)
+        return Prompt(clip.frames[0], clip.caption, clip_tracks(clip))
+
+    return draw_clip
 
 
 def drawn_prompts(rows: Dataset, source: str) -> DrawPrompt:

@@ -18,7 +18,7 @@ class GrpoConfig(ScaleConfig):
 
     output_dir: str = field(metadata={"help": "Run folder: state, log, curves, sheets and the pipeline."})
     init_from: str = field(metadata={"help": "Pipeline of the distilled student; also the reference."})
-    prompts: str = field(default="sprites", metadata={"help": "sprites, or a dataset: see training.rollouts.prompts."})
+    prompts: str = field(default="sprites", metadata={"help": "A world, or a dataset: see training.rollouts.prompts."})
     num_latents: int = field(default=9, metadata={"help": "Latent frames per clip."})
     group_size: int = field(default=8, metadata={"help": "Videos per prompt."})
     mode: str = field(

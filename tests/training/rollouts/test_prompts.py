@@ -22,6 +22,15 @@ def test_sprites_are_drawn_by_the_generator_alone():
     assert one.image.shape == (64, 64, 3) and one.tracks.num_frames == 9
 
 
+def test_the_small_world_asks_for_what_is_true_unless_its_labels_shall_be_noisy():
+    exact, noisy = (drawn(load_prompts(name, 25, [[64, 64]]), 3) for name in ("small", "small:label_noise=6"))
+    assert np.array_equal(exact.image, noisy.image)
+    places, wrong = (prompt.tracks.to_array().xy for prompt in (exact, noisy))
+    assert np.array_equal(places[0], wrong[0]) and np.abs(places - wrong).max() > 0.02
+    with pytest.raises(ValueError, match="the small world has no option 'fog'"):
+        load_prompts("small:fog=1", 25, [[64, 64]])
+
+
 def test_rows_of_a_dataset(tmp_path):
     tracks = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.6, 0.5)]], num_frames=9)
     rows = {
