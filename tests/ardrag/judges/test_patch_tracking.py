@@ -8,6 +8,7 @@ import torch
 from ardrag.judges.patch_tracking import PatchTracker
 from ardrag.judges.tracking import LucasKanadeTracker, Trajectories
 from ardrag.worlds.clip_tracks import clip_tracks
+from ardrag.worlds.small import SmallWorld
 from ardrag.worlds.sprites import make_clip
 
 
@@ -38,7 +39,7 @@ def softened(video, spread=3.0):
 def test_translation_within_half_a_pixel(step, blurred):
     start = (24.0, 40.0) if step[0] > 0 else (60.0, 40.0)
     video, centres = moving_disc(step, start=start)
-    xy, visible = PatchTracker(31).track(softened(video) if blurred else video, torch.tensor([[0, *start]]))
+    xy, visible = PatchTracker(31, reach=12).track(softened(video) if blurred else video, torch.tensor([[0, *start]]))
     assert xy.shape == (9, 1, 2) and xy.dtype == np.float32 and visible.dtype == bool and visible.all()
     assert np.abs(xy[:, 0] - centres).max() < 0.5
 
@@ -99,6 +100,19 @@ def test_blurred_sprites_are_followed_where_lucas_kanade_loses_them():
             found[name].append((near & truth.visible)[1:].sum() / truth.visible[1:].sum())
     assert np.mean(found["patch"]) > 0.85
     assert np.mean(found["patch"]) > np.mean(found["lucas_kanade"]) + 0.2
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_its_sizes_are_the_picture_s(side):
+    """A sprite of the small world is half as large as one of Sprite World, and so is the patch that finds it."""
+    errors = []
+    for index in range(4):
+        clip = SmallWorld().make("validation", index, 9, side, side)
+        shown = clip.visible.all(0)
+        queries = torch.tensor([[0, *point] for point in clip.xy[0][shown]])
+        xy, _ = PatchTracker().track(torch.from_numpy(clip.frames).permute(0, 3, 1, 2), queries)
+        errors.append(np.linalg.norm(xy - clip.xy[:, shown], axis=-1).mean())
+    assert np.mean(errors) < 1
 
 
 @pytest.mark.parametrize("settings", [{"window": 30}, {"window": 3}, {"reach": 0}, {"min_correlation": 2}])
