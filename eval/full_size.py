@@ -315,8 +315,8 @@ def markdown(found: Sequence[dict[str, Any]], plans: dict[str, float], record: d
         "# From a public checkpoint's layout to a trained adapter, at the true size",
         "",
         "Random weights in the layout of Wan2.1-Fun-1.3B-Control, each stage a process of its own. Memory is what the "
-        "process had of its own (no mapped files) beyond what it began with; freed memory is given back at once. The plan "
-        "of the conversion is a limit, the weights once: it streams them from file to file.",
+        "process had of its own (no mapped files) beyond what it began with; freed memory is given back at once. The "
+        "plan of the conversion is a limit, the weights once: it streams them from file to file.",
         "",
         "| stage | what | seconds | GiB at most | planned GiB |",
         "|---|---|---|---|---|",
