@@ -32,7 +32,9 @@ from eval.benchmark.preflight import check_systems
 from eval.benchmark.systems import System, expand, maker_of, source_folder
 from eval.metrics.aesthetic import load_scorer
 from eval.metrics.features import SpriteSpace, StandardSpace
+from eval.metrics.latents import LatentError
 from eval.metrics.smoothness import load_amt
+from eval.model import load_pipeline
 from eval.record import run_record
 from eval.report.report import write_report
 from eval.report.rows import Row, RowCache, code_digest, files_digest, in_processes
@@ -56,12 +58,24 @@ def make_meter(config: EvalConfig, suite: Suite) -> Meter:
         scorer=load_scorer(config.aesthetic_head, config.device),
         tracker=build_tracker(config.tracker.replace("-", "_"), device=config.device),
         interpolate=load_amt(None if config.amt == "hub" else config.amt, config.device) if config.amt else None,
+        latent_error=LatentError(load_pipeline(config.vae, config.device).vae) if config.vae else None,
     )
 
 
 def run_key(system: System, suite: Suite, config: EvalConfig) -> str:
     """Key of a system's finished clips: what it is made of, the code, and the settings that change a number."""
-    chosen = ("num_frames", "seed", "features", "inception", "i3d", "aesthetic_head", "amt", "tracker", "device")
+    chosen = (
+        "num_frames",
+        "seed",
+        "features",
+        "inception",
+        "i3d",
+        "aesthetic_head",
+        "amt",
+        "vae",
+        "tracker",
+        "device",
+    )
     settings = [system.kind, system.steps, suite.digest(), config.long_clips, torch.__version__]
     settings += [getattr(config, name) for name in chosen]
     parts = [files_digest(source_folder(system)), code_digest(), json.dumps(settings)]

@@ -42,6 +42,19 @@ def latent_of_frame(num_frames: int, temporal_factor: int = 4) -> npt.NDArray[np
     return (np.arange(num_frames) + temporal_factor - 1) // temporal_factor
 
 
+def near_tracks(tracks: Tracks, size: Sequence[int], radius: float, temporal_factor: int) -> Tensor:
+    """Where latents of ``size`` (F, H, W) lie within ``radius`` of a point that tracks show, bool ``[F, H, W]``."""
+    num_latents, height, width = size
+    num_frames = 1 + temporal_factor * (num_latents - 1)
+    arrays = tracks.to_array(frames=range(num_frames))
+    rows, columns = np.indices((height, width)) + 0.5
+    x, y = arrays.xy[..., 0, None, None] * width, arrays.xy[..., 1, None, None] * height  # [T, P, 1, 1]
+    near = ((columns - x) ** 2 + (rows - y) ** 2 <= radius**2) & np.asarray(arrays.visible, bool)[..., None, None]
+    near = near.any(1)
+    latents = latent_of_frame(num_frames, temporal_factor)
+    return torch.from_numpy(np.stack([near[latents == m].any(0) for m in range(num_latents)]))
+
+
 def mean_per_latent(values: Float, temporal_factor: int = 4) -> Float:
     """Mean over the pixel frames of each latent frame, ``[..., T]`` -> ``[..., F]``; NaN frames do not count."""
     latents = latent_of_frame(values.shape[-1], temporal_factor)

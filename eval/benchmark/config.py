@@ -61,6 +61,9 @@ class EvalConfig:
     amt: str | None = field(
         default=None, metadata={"help": "hub, or the file amt-s.pth: adds VBench's motion smoothness."}
     )
+    vae: str = field(
+        default="", metadata={"help": "Pipeline whose VAE turns all videos into latents: adds the error of these."}
+    )
     tracker: str = field(default="lucas-kanade", metadata={"help": "lucas-kanade, patch or cotracker (CC-BY-NC)."})
     workers: int = field(default=2, metadata={"help": "Processes, each with one thread."})
     device: str = field(default="cpu", metadata={"help": "Where models run: cpu, cuda."})

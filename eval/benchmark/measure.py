@@ -24,6 +24,7 @@ from eval.metrics.consistency import motion_consistency
 from eval.metrics.drift import per_latent, slope
 from eval.metrics.features import FeatureSpace, features_of
 from eval.metrics.identity import Float, identity
+from eval.metrics.latents import LatentError
 from eval.metrics.paths import epe, jitter, lost_share, mean_of, objmc, percent_of_diagonal, track_errors
 from eval.metrics.smoothness import Interpolator, interpolation_smoothness
 from eval.suites.case import Case, Pixels
@@ -45,6 +46,7 @@ class Meter:
         tracker: finds points in any video.
         interpolate: network of VBench's motion smoothness; None leaves that metric out.
         temporal_factor: pixel frames of a latent.
+        latent_error: of a VAE; None leaves that metric out.
     """
 
     space: FeatureSpace
@@ -52,6 +54,7 @@ class Meter:
     tracker: PointTracker
     interpolate: Interpolator | None = None
     temporal_factor: int = 4
+    latent_error: LatentError | None = None
 
     def measure(self, case: Case, frames: Pixels) -> dict[str, Any]:
         """``values`` by metric, ``latents`` (measures per latent frame) and ``features`` of one video of a case.
@@ -69,6 +72,8 @@ class Meter:
             values["smoothness"] = interpolation_smoothness(frames, self.interpolate)
         if case.truth is not None:
             values["truth_psnr"] = mean_of(psnr(frames, case.truth[: len(frames)])[1:])
+            if self.latent_error is not None:
+                values["latent_error"] = self.latent_error(frames, case.truth, case.tracks)
         latents = {name: per_latent(curve, self.temporal_factor) for name, curve in curves.items()}
         values["drift"] = slope(latents["path_error"])
         return {"values": values, "latents": latents, "features": features_of(self.space, frames)}

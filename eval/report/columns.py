@@ -57,6 +57,7 @@ METRICS = (
     ),
     Metric("rest_psnr", "rest of the picture, dB", "higher", 2, "PSNR of all other pixels (photos)"),
     Metric("flicker", "flicker, of 255", "lower", 2, "mean change from frame to frame of the same pixels"),
+    Metric("latent_error", "latent error near tracks", "lower", 3, "to the true video's, by the VAE that was named"),
     Metric("truth_psnr", "PSNR to truth, dB", "higher", 2, "over all pixels, against the true video"),
     Metric(
         "midpoint_smoothness",

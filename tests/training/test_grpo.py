@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ardrag.judges.rewards import near_tracks
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
@@ -17,7 +18,7 @@ from pipelines.video import to_frames
 from training import grpo
 from training.grpo import Reference, judge, main, moments
 from training.losses.policy import latent_log_prob
-from training.rollouts.group_rollout import GroupNoise, collect, near_tracks, noise_script
+from training.rollouts.group_rollout import GroupNoise, collect, noise_script
 from training.rollouts.prompts import Prompt
 from training.run.config import config_lines
 from training.run.runtime import Learner, RunLog

@@ -63,7 +63,10 @@ done
 say "the systems side by side"
 bounds=("start=$runs/start/pipeline@$steps" still "VAE=vae:$runs/start/pipeline")
 python -m eval.run --suite small --systems "${systems[@]}" "${bounds[@]}" $bench --num_long_clips 0 --workers 1 \
-  --tracker patch --title "Controls, trained alike" --output_dir "$runs/eval" --report "$reports/controls"
+  --tracker patch --vae checkpoints/ardrag-tiny --title "Controls, trained alike" --output_dir "$runs/eval" --report "$reports/controls"
 [ -z "$crossing" ] || python -m eval.run --suite crossing --systems "${systems[@]}" still --num_frames 25 \
   --num_long_clips 0 --workers 1 --tracker patch --title "Controls where two paths cross" \
   --output_dir "$runs/eval" --report "$reports/controls_crossing"
+[ -z "$crossing" ] || python -m eval.run --suite counterfactual:small --systems "${systems[@]}" --num_clips 6 \
+  --num_frames 17 --tracker patch --title "Counterfactual controls, each way to show them" \
+  --output_dir "$runs/eval" --report "$reports/controls_counterfactual"

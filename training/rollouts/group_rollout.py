@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from PIL import Image
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ardrag.conditioning import Conditions
 from ardrag.flow import KERNELS
-from ardrag.judges.rewards import latent_of_frame
+from ardrag.judges.rewards import near_tracks
 from ardrag.rollout import GeneratorNoise, seeded_generator
 from ardrag.streaming_vae import FeatureCache, StreamingVAE, StreamState
 from ardrag.tracks.tracks import Tracks
@@ -69,19 +68,6 @@ class Collected:
     videos: Tensor
     tracks: Tracks
     region: Tensor | None
-
-
-def near_tracks(tracks: Tracks, size: Sequence[int], radius: float, temporal_factor: int) -> Tensor:
-    """Where latents of ``size`` (F, H, W) lie within ``radius`` of a point that tracks show, bool ``[F, H, W]``."""
-    num_latents, height, width = size
-    num_frames = 1 + temporal_factor * (num_latents - 1)
-    arrays = tracks.to_array(frames=range(num_frames))
-    rows, columns = np.indices((height, width)) + 0.5
-    x, y = arrays.xy[..., 0, None, None] * width, arrays.xy[..., 1, None, None] * height  # [T, P, 1, 1]
-    near = ((columns - x) ** 2 + (rows - y) ** 2 <= radius**2) & np.asarray(arrays.visible, bool)[..., None, None]
-    near = near.any(1)
-    latents = latent_of_frame(num_frames, temporal_factor)
-    return torch.from_numpy(np.stack([near[latents == m].any(0) for m in range(num_latents)]))
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Each damage moves the number that should move, and not the others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from ardrag.judges.tracking import LucasKanadeTracker
 from eval.benchmark.measure import Meter
 from eval.metrics.aesthetic import load_scorer
 from eval.metrics.features import SpriteSpace
+from eval.metrics.latents import LatentError
 from eval.suites.case import Case
 from eval.suites.photos import PhotoSuite
 from eval.suites.sprites import SpriteSuite
@@ -37,6 +40,13 @@ def test_the_truth_has_no_errors(truth):
     assert truth["consistency_template"] > 4.99 and truth["identity"] > 0.95
     assert truth["background_psnr"] > 70 and truth["truth_psnr"] > 70
     assert truth["objmc"] == pytest.approx(truth["path_error"], abs=0.1)
+
+
+def test_the_latent_error_is_there_where_a_vae_was_named(meter, case, truth, pipeline):
+    assert "latent_error" not in truth
+    named = replace(meter, latent_error=LatentError(pipeline.vae))
+    assert named.measure(case, case.truth)["values"]["latent_error"] == 0
+    assert named.measure(case, frozen(case.truth))["values"]["latent_error"] > 0
 
 
 def moved(values, truth, keys):

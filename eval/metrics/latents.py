@@ -1,0 +1,44 @@
+"""How far the latents of a video are from those of the true one where the tracks go: what training wants small."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKLWan
+
+from ardrag.judges.rewards import near_tracks
+from ardrag.streaming_vae import StreamingVAE
+from ardrag.tracks.tracks import Tracks
+
+
+Pixels = npt.NDArray[np.uint8]
+RADIUS = 2.0
+"""Latent pixels from a drawn point: what is dragged reaches about so far."""
+
+
+class LatentError:
+    """Mean squared distance of normalised latents, one VAE for all videos that are compared.
+
+    Args:
+        vae: encodes both videos.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        self._vae = vae
+
+    @torch.inference_mode()
+    def __call__(self, frames: Pixels, truth: Pixels, tracks: Tracks) -> float | None:
+        """Error of ``frames`` uint8 ``[T, H, W, 3]`` near ``tracks``, after the first latent.
+
+        None if the tracks show nothing there.
+        """
+        made, true = (self._encoded(video) for video in (frames, truth[: len(frames)]))
+        near = near_tracks(tracks, made.shape[1:], RADIUS, self._vae.config.scale_factor_temporal)
+        squared = (made - true).square().mean(0)[1:][near[1:]]
+        return squared.mean().item() if len(squared) else None
+
+    def _encoded(self, video: Pixels) -> torch.Tensor:
+        """Latents ``[C, F, h, w]`` of a video."""
+        pixels = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        return StreamingVAE(self._vae).encode(pixels.to(self._vae.device, self._vae.dtype))[0].float().cpu()
