@@ -5,8 +5,9 @@
 #   bash training/recipes/tables.sh debug    # a few steps of two controls, to see that it runs
 #
 # One start that never saw a track; from it, for each control, a bidirectional model by the same clips, steps and
-# seeds; and causal ones with heat and with the carried piece. CONTROLS names the controls (default: all that need no masks),
-# RUNS is the folder of the runs (default runs/tables), REPORTS that of the pages (default docs/results, debug: RUNS).
+# seeds; and causal ones with heat and with the carried piece. CONTROLS names the controls (default: all that need no masks)
+# and CAUSAL the causal ones, RUNS is the folder of the runs (default runs/tables), REPORTS that of the pages (default
+# docs/results, debug: RUNS).
 # Running it again resumes: finished parts are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,10 +18,10 @@ reports="${REPORTS:-docs/results}"
 controls="${CONTROLS:-carried coloured heat copied track_ids entity flow fused_flow boxes}"
 case "$size" in
   debug) clips=4; scanned=40; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 3 --num_frames 17"
-         steps=2; crossing=""; controls="${CONTROLS:-carried track_ids}"; causal="carried"
+         steps=2; crossing=""; controls="${CONTROLS:-carried track_ids}"; causal="${CAUSAL:-carried}"
          reports="${REPORTS:-$runs}" ;;
   cpu)   clips=400; scanned=1200; tune=""; bench="--num_clips 24 --num_frames 25"; steps=24; crossing="yes"
-         causal="heat carried" ;;
+         causal="${CAUSAL:-heat carried}" ;;
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;
 esac
 
@@ -63,7 +64,8 @@ done
 say "the systems side by side"
 bounds=("start=$runs/start/pipeline@$steps" still "VAE=vae:$runs/start/pipeline")
 python -m eval.run --suite small --systems "${systems[@]}" "${bounds[@]}" $bench --num_long_clips 0 --workers 1 \
-  --tracker patch --vae checkpoints/ardrag-tiny --title "Controls, trained alike" --output_dir "$runs/eval" --report "$reports/controls"
+  --tracker patch --vae checkpoints/ardrag-tiny --title "Controls, trained alike" --output_dir "$runs/eval" \
+  --report "$reports/controls"
 [ -z "$crossing" ] || python -m eval.run --suite crossing --systems "${systems[@]}" still --num_frames 25 \
   --num_long_clips 0 --workers 1 --tracker patch --title "Controls where two paths cross" \
   --output_dir "$runs/eval" --report "$reports/controls_crossing"

@@ -1,0 +1,46 @@
+"""The recipes of the small world, at the size at which one sees that they run: from clips to the page."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import ARDragPipeline
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def follow(recipe, runs, **variables):
+    """Run a recipe's ``debug`` size in ``runs``."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PATH": path, "RUNS": str(runs)}
+    command = ["bash", str(ROOT / "training" / "recipes" / recipe), "debug"]
+    done = subprocess.run(command, env={**own, **variables}, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, (done.stdout[-1000:], done.stderr[-4000:])
+
+
+def systems(page):
+    return list(json.loads(page.read_text())["summary"])
+
+
+@pytest.mark.slow
+def test_the_tables_of_controls(tmp_path):
+    """A control with a module of its own, bidirectional and causal."""
+    follow("tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
+    assert systems(tmp_path / "controls.json") == ["track_ids", "causal, track_ids", "start", "still", "VAE", "truth"]
+    made = [ARDragPipeline.from_pretrained(tmp_path / name / "pipeline") for name in ("track_ids", "causal_track_ids")]
+    assert [pipe.control.name for pipe in made] == ["track_ids"] * 2
+
+
+@pytest.mark.optional
+def test_stage_3_where_labels_are_noisy(tmp_path):
+    """The arm of the paper, with its page of both the runs and their clips."""
+    follow("small_grpo.sh", tmp_path, ARMS="true")
+    assert systems(tmp_path / "grpo.json") == ["before", "true, seed 0", "still", "VAE", "truth"]
+    assert systems(tmp_path / "grpo_runs.json") == ["true, seed 0"]
+    log = [json.loads(line) for line in (tmp_path / "true_0" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "reward/motion" in row] == [0, 1]
