@@ -6,7 +6,8 @@
 The causal model of stage 1, which looks back at true latents, is the teacher, and where student and average begin. One
 Euler step of the teacher, made as it is needed, leads from a noisy clip to a less noisy one on the same trajectory;
 the student must jump from the first to where its average jumps from the second. It takes the place of the ODE
-regression of `training.distill` (``ode_steps``), whose pairs cost a whole trajectory each.
+regression of `training.distill` (``ode_steps``), whose pairs cost a whole trajectory each. With ``lora_rank`` one
+model is all three: with its adapter, with the average of that, and with none.
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ from training.run.hub import push_run, start_on_hub
 from training.run.metrics import Meter
 from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
+    AVERAGE,
     Learner,
+    Reference,
     RunLog,
+    add_average,
+    average_weights,
     clip_generators,
     exported_step,
     leave,
+    let_learn,
     mark_exported,
     require_finite,
     run_stage,
@@ -67,8 +73,8 @@ class Cast:
     """Who takes part: the student in its pipeline, its average, the frozen teacher, and what guidance lacks."""
 
     student: ARDragPipeline
-    average: CausalWanTransformer
-    teacher: CausalWanTransformer
+    average: Reference
+    teacher: Reference
     null_text: Tensor
     blanks: BlankMotion
 
@@ -82,22 +88,23 @@ def assemble(config: ConsistencyConfig, device: torch.device) -> Cast:
     for part in (student.vae, student.text_encoder, student.image_encoder, student.transformer):
         if part is not None:
             part.requires_grad_(False).eval()
-    average = copy.deepcopy(student.transformer)
-    teacher = average
+    whole = not config.lora_rank
+    average, teacher = (copy.deepcopy(student.transformer) if whole else student.transformer for _ in range(2))
     if config.teacher:
         teacher = CausalWanTransformer.from_pretrained(config.teacher, subfolder="transformer").to(device)
-    teacher = copy.deepcopy(teacher).requires_grad_(False).eval()
-    if config.gradient_checkpointing:
-        student.transformer.enable_gradient_checkpointing()
-    student.transformer.requires_grad_(True)
+        teacher.requires_grad_(False).eval()
+    let_learn(student.transformer, config)
+    if not whole:
+        add_average(student.transformer)
+    others = Reference(average, whole, AVERAGE), Reference(teacher, whole or bool(config.teacher))
     null_text = encode_text(student.tokenizer, student.text_encoder, [""])
-    return Cast(student, average, teacher, null_text, BlankMotion(student))
+    return Cast(student, *others, null_text, BlankMotion(student))
 
 
 def split(cast: Cast, accelerator: Accelerator, half: bool) -> nn.Module:
     """Shard all models of ``cast``; returns the student's twin."""
-    for model in (cast.average, cast.teacher):
-        shard(model, accelerator, half)
+    for other in (cast.average, cast.teacher):
+        shard(other.own, accelerator, half)
     return shard(cast.student.transformer, accelerator, half)
 
 
@@ -157,22 +164,27 @@ def batch_loss(
     layout, clean = cast.student.transformer.config.input_layout, batch.latents
     guidance = Guidance(config.text_guidance, config.motion_guidance)
     nulls = cast.null_text.to(clean), cast.blanks(batch).to(clean)
-    voices = [packed(cast.teacher, layout, clean, each) for each in without(conditions, *nulls, guidance)]
 
     def teacher(noisy: Tensor, sigmas: Tensor) -> Tensor:
-        return extrapolate([voice(noisy, sigmas) for voice in voices], guidance)
+        with cast.teacher.model() as one:
+            voices = [packed(one, layout, clean, each) for each in without(conditions, *nulls, guidance)]
+            return extrapolate([voice(noisy, sigmas) for voice in voices], guidance)
 
-    student, average = (packed(one, layout, clean, conditions) for one in (model, cast.average))
+    def average(noisy: Tensor, sigmas: Tensor) -> Tensor:
+        with cast.average.model() as one:
+            return packed(one, layout, clean, conditions)(noisy, sigmas)
+
+    student = packed(model, layout, clean, conditions)
     return consistency_loss(student, average, teacher, clean, draws.noise, draws.upper, draws.lower)
 
 
 def export(
     cast: Cast, state: RunState, twin: nn.Module | None, config: ConsistencyConfig, log: RunLog, step: int
 ) -> None:
-    """Save the pipeline with averaged weights, draw the validation sheet and the curves; all processes must come."""
+    """Save the pipeline (or the adapter) with averaged weights, draw sheet and curves; all processes must come."""
     with averaged_pipeline(cast.student, state, twin):
         if state.accelerator.is_main_process:
-            save_trained(cast.student, state.folder, lora=False)
+            save_trained(cast.student, state.folder, lora=bool(config.lora_rank))
             if config.validate:
                 sheet = state.folder / "sheets" / f"{step + 1:06d}.png"
                 log.write(
@@ -203,14 +215,15 @@ def main(config: ConsistencyConfig) -> None:
     require_room("consistency", config, cast.student, pool.buckets[0], accelerator)
     twin = split(cast, accelerator, config.mixed_precision == "bf16") if config.shard else None
     student = Learner(cast.student.transformer)
-    trained = list(student.parameters())
+    trained = [p for p in student.parameters() if p.requires_grad]
     rates = 0.0, config.learning_rate, config.betas, config.weight_decay
     optimizer: Any = build_optimizer("adamw", student.named_parameters(), *rates)
     schedule: Any = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps)
     )
     ema = EMAModel(trained, decay=config.ema_decay, update_after_step=config.ema_start)
-    ema.shadow_params = list(cast.average.parameters())  # the average is a model: it answers, too
+    own = cast.average.own  # the average is a model, or an adapter of one: it answers, too
+    ema.shadow_params = average_weights(cast.student.transformer) if own is None else list(own.parameters())
     state = RunState(accelerator, config, {"student": student}, {"student": optimizer}, ema, [schedule])
     prepared = student if config.shard else accelerator.prepare(student)
     optimizer, schedule = accelerator.prepare(optimizer, schedule)

@@ -6,7 +6,8 @@
 Every step the student rolls out a batch of clips on the pipeline's own sampler. The critic learns to know them, and
 every ``critic_updates``-th step the student moves to where the frozen bidirectional teacher and the critic agree, and
 to where the discriminator on the critic's trunk takes its clips for real ones. ``cache_update``, ``chunk_frames``,
-``eta`` and ``first_frame`` turn the same loop into Self-Forcing and the ablations of the paper's Table 2.
+``eta`` and ``first_frame`` turn the same loop into Self-Forcing and the ablations of the paper's Table 2. With
+``lora_rank`` two models are all: the student with its adapter, and the teacher, which is the critic with its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from ardrag.conditioning import Conditions, encode_text
 from ardrag.flow import FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
 from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, seeded_generator
-from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.controls.maker import ControlMaker
 from training.losses import dmd, gan
@@ -47,10 +47,13 @@ from training.run.metrics import Meter, term_gradients
 from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
     Learner,
+    Reference,
     RunLog,
     clip_generators,
     exported_step,
+    halve_base,
     leave,
+    let_learn,
     mark_exported,
     require_finite,
     run_stage,
@@ -115,7 +118,9 @@ class Cast:
     student: ARDragPipeline
     teacher: ARDragPipeline
     critic: gan.Critic
-    start: CausalWanTransformer | None
+    score: Reference
+    """The teacher's transformer, frozen: without an adapter where the critic is the same one with it."""
+    start: Reference | None
     """Frozen, where the first steps regress to its ODE."""
     null_text: Tensor
     blanks: BlankMotion
@@ -134,23 +139,27 @@ def assemble(config: DistillConfig, device: torch.device) -> Cast:
     encoders = {"text_encoder": student.text_encoder, "image_encoder": student.image_encoder}
     # Large encoders are public ones, the same in all models: one copy does for both.
     teacher = ARDragPipeline.from_pretrained(config.teacher, **({} if tiny.began_here(student) else encoders))
-    if config.gradient_checkpointing:
-        student.transformer.enable_gradient_checkpointing()
     for pipeline in (student, teacher):
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.image_encoder, pipeline.transformer):
             part.requires_grad_(False).eval()
         pipeline.to(device)
-    critic = gan.Critic(copy.deepcopy(teacher.transformer), gan.head_layers(teacher.transformer.config.num_layers))
-    start = copy.deepcopy(student.transformer) if config.ode_steps else None
-    student.transformer.requires_grad_(True)
+    whole, start = not config.lora_rank, None
+    trunk = copy.deepcopy(teacher.transformer) if whole else teacher.transformer
+    if config.ode_steps:
+        start = Reference(copy.deepcopy(student.transformer) if whole else student.transformer, whole)
+    for model in (student.transformer, trunk):
+        let_learn(model, config)
+        if config.lora_rank and config.mixed_precision == "bf16":  # 24 GB hold two models and large encoders so alone
+            halve_base(model)
+    critic = gan.Critic(trunk, gan.head_layers(trunk.config.num_layers)).to(device)
     null_text = encode_text(teacher.tokenizer, teacher.text_encoder, [""])
-    blanks = BlankMotion(student)
-    return Cast(student, teacher, critic.to(device).requires_grad_(True), start, null_text, blanks)
+    score = Reference(teacher.transformer, whole)
+    return Cast(student, teacher, critic, score, start, null_text, BlankMotion(student))
 
 
 def split(cast: Cast, accelerator: Accelerator, half: bool) -> torch.nn.Module:
     """Shard all models of ``cast``; returns the student's twin."""
-    for model in (cast.critic, cast.teacher.transformer, *([] if cast.start is None else [cast.start])):
+    for model in (cast.critic, cast.teacher.transformer, *([] if cast.start is None else [cast.start.own])):
         shard(model, accelerator, half)
     return shard(cast.student.transformer, accelerator, half)
 
@@ -180,13 +189,13 @@ def roll_out(
     generators = [seeded_generator(seed) for seed in draws.rollout_seed.tolist()]
     noise = GeneratorNoise(generators, batch.latents.device, torch.float32)
     reference = batch.latents[:, :, :1] if config.first_frame == "encode" else None
-    player: Any = cast.start if ode else cast.student.transformer
+    source: Any = cast.start if ode else Reference(cast.student.transformer, frozen=True)
     sigmas, update, eta = config.sigmas, config.cache_update, config.eta
     if ode:
         level = config.sigmas[exit_step]
         sigmas, update, eta = solver_sigmas(config), "rollout", 0.0
         exit_step = sigmas.index(level)
-    with gathered(player), rollout_precision(player):
+    with source.model() as player, gathered(player), rollout_precision(player):
         rollout = self_rollout(player, conditions, sigmas, eta, noise, reference, exit_step, update)
     return Scene(batch, draws, conditions, score_conditions, rollout)
 
@@ -219,15 +228,9 @@ def student_loss(
     noisy = add_noise(clean, draws.score_noise, level)
     velocity, logits = cast.critic(noisy, sigmas, scene.score_conditions)
     guidance = Guidance(config.text_guidance, config.motion_guidance)
-    real = dmd.teacher_clean(
-        cast.teacher.transformer,
-        noisy.detach(),
-        sigmas,
-        scene.score_conditions,
-        cast.null_text,
-        cast.blanks(scene.batch).to(noisy),
-        guidance,
-    )
+    nulls = cast.null_text, cast.blanks(scene.batch).to(noisy)
+    with cast.score.model() as teacher:
+        real = dmd.teacher_clean(teacher, noisy.detach(), sigmas, scene.score_conditions, *nulls, guidance)
     fake = clean_from_velocity(noisy.detach(), velocity.detach(), level)
     matching, metrics = dmd.dmd_loss(clean, dmd.dmd_gradient(clean.detach(), real, fake, learned), learned)
     adversarial, more = gan.generator_loss(logits)
@@ -252,19 +255,26 @@ def critic_loss(model: Any, scene: Scene, config: DistillConfig) -> tuple[Tensor
     return matching + config.discriminator_weight * telling, {**metrics, **more}
 
 
+def draw_sheets(cast: Cast, state: RunState, config: DistillConfig, name: str) -> float:
+    """The student's clips, and where the teacher is whole those of both; returns the student's path error in px."""
+    student, folder = cast.student, state.folder
+    with state.accelerator.autocast(), rollout_precision(student.transformer), cast.score.model():
+        if not config.shard:
+            comparison_sheet(student, cast.teacher, folder / "teacher" / name, config.num_latents)
+        return validation_sheet(student, folder / "sheets" / name, config.num_latents)
+
+
 def export(
     cast: Cast, state: RunState, twin: torch.nn.Module | None, config: DistillConfig, log: RunLog, step: int
 ) -> None:
-    """Save the pipeline with averaged weights, draw sheets and curves; all processes must come."""
+    """Save the pipeline (or the adapter) with averaged weights, draw sheets and curves; all processes must come."""
     with averaged_pipeline(cast.student, state, twin):
         if state.accelerator.is_main_process:
-            save_trained(cast.student, state.folder, lora=False)
+            save_trained(cast.student, state.folder, lora=bool(config.lora_rank))
             if config.validate:
-                name = f"{step + 1:06d}.png"
-                error = validation_sheet(cast.student, state.folder / "sheets" / name, config.num_latents)
-                if not config.shard:  # the teacher is in parts then
-                    comparison_sheet(cast.student, cast.teacher, state.folder / "teacher" / name, config.num_latents)
-                log.write(step, **{"validation/path_error_px": error})
+                log.write(
+                    step, **{"validation/path_error_px": draw_sheets(cast, state, config, f"{step + 1:06d}.png")}
+                )
             mark_exported(state.folder, step + 1)
             log.plot()
 
@@ -324,7 +334,7 @@ def main(config: DistillConfig) -> None:
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: warmup_cosine(s, config.warmup, config.steps))
         for optimizer in (student_optimizer, critic_optimizer)
     ]
-    trained, critical = list(student.parameters()), list(critic.parameters())
+    trained, critical = ([p for p in model.parameters() if p.requires_grad] for model in (student, critic))
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     models, optimizers = (
         dict(zip(("student", "critic"), pair, strict=True))

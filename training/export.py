@@ -2,8 +2,10 @@
 
     python -m training.export --pipeline runs/student/pipeline --vae runs/vae_decoder/vae \
         --num_inference_steps 8 --output_dir checkpoints/ardrag-tiny
+    python -m training.export --pipeline models/fun-control --lora runs/causal/lora --output_dir runs/causal/pipeline
 
-A VAE may only replace another one whose encoder made the same latents: one whose decoder alone was trained further.
+An adapter that was trained becomes part of the weights, so that the next stage can begin from them. A VAE may only
+replace another one whose encoder made the same latents: one whose decoder alone was trained further.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class ExportConfig:
     pipeline: str = field(metadata={"help": "Folder of the trained pipeline."})
     output_dir: str = field(metadata={"help": "Folder of the checkpoint."})
     vae: str = field(default="", metadata={"help": "Folder of a VAE that takes the place of the pipeline's."})
+    lora: str = field(default="", metadata={"help": "Folder of an adapter that was trained on the pipeline."})
     num_inference_steps: int = field(default=0, metadata={"help": "Steps per latent; 0 keeps the pipeline's."})
     max_shard_size: str = field(default="12MB", metadata={"help": "Size at which weight files are split."})
 
@@ -52,6 +55,10 @@ def main(config: ExportConfig) -> None:
         old = pipeline.vae.config
         vae.register_to_config(latents_mean=old.latents_mean, latents_std=old.latents_std)
         pipeline.register_modules(vae=vae)
+    if config.lora:
+        pipeline.load_lora_weights(config.lora)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
     if config.num_inference_steps:
         pipeline.scheduler.register_to_config(num_inference_steps=config.num_inference_steps)
     for part in (pipeline, pipeline.transformer, pipeline.vae):  # not the folder where it was trained

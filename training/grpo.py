@@ -14,8 +14,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,7 @@ from training.run.hub import push_run, start_on_hub
 from training.run.metrics import Meter, term_gradients
 from training.run.runtime import (
     Learner,
+    Reference,
     RunLog,
     add_lora,
     exported_step,
@@ -90,26 +90,6 @@ def moments(
     velocity = replay_velocity(model, transformer, rollout, group.conditions, through_history)
     kernel = KERNELS[config.kernel]
     return transition_moments(rollout.exit_noisy, velocity, rollout.exit_steps, sigmas, config.eta, kernel)
-
-
-class Reference:
-    """The policy as it was: a frozen copy, or the model without its adapter."""
-
-    def __init__(self, transformer: CausalWanTransformer, lora: bool) -> None:
-        self._transformer = transformer
-        self.copy = None if lora else copy.deepcopy(transformer).requires_grad_(False).eval()
-
-    @contextmanager
-    def model(self) -> Iterator[CausalWanTransformer]:
-        """Within, the reference's weights."""
-        if self.copy is not None:
-            yield self.copy
-            return
-        self._transformer.disable_adapters()
-        try:
-            yield self._transformer
-        finally:
-            self._transformer.enable_adapters()
 
 
 @torch.no_grad()
@@ -182,11 +162,11 @@ def prepare_policy(pipeline: ARDragPipeline, config: GrpoConfig) -> Reference:
     transformer = pipeline.transformer
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
-    reference = Reference(transformer, lora=bool(config.lora_rank))
-    if not config.lora_rank:
-        transformer.requires_grad_(True)
-        return reference
-    add_lora(transformer, config.lora_rank, alpha=2 * config.lora_rank)
+    if config.lora_rank:
+        add_lora(transformer, config.lora_rank, alpha=2 * config.lora_rank)
+        return Reference(transformer, frozen=False)
+    reference = Reference(copy.deepcopy(transformer), frozen=True)
+    transformer.requires_grad_(True)
     return reference
 
 
@@ -291,8 +271,8 @@ def main(config: GrpoConfig) -> None:
     twin, half = None, config.mixed_precision == "bf16"
     if config.shard:
         twin = shard(pipeline.transformer, accelerator, half)
-        if reference.copy is not None:
-            shard(reference.copy, accelerator, half)
+        if reference.own is not None:
+            shard(reference.own, accelerator, half)
     trained = [p for p in pipeline.transformer.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     # Gradients of mean log-probabilities are tiny: with the usual eps AdamW would hardly move.

@@ -11,10 +11,11 @@ Bytes per parameter in mixed precision: what learns has a float32 master copy an
 and square of AdamW (8; 4 for matrices under Muon); a frozen model 4, the average 4. On several GPUs all of them are
 sharded (`training.run.shard`), and a rollout gathers one model in bfloat16 (2); alone, autocast keeps such a copy of
 all that learns. Activations are those of one batch with every block recomputed: the input of each block, and once the
-inside of one; a causal pass over clean history holds the clip twice. Stage 3 trains with AdamW (all weights) or a LoRA
-adapter beside frozen weights, which are then the reference as well; its batch is the group of one prompt. Text and
-image encoders are frozen copies in bfloat16 on every GPU; VAE and reward models are not counted. What generating takes
-is counted by `pipelines.memory`.
+inside of one; a causal pass over clean history holds the clip twice, and so does stage 2, in student and critic. An
+adapter (LoRA) learns beside frozen weights, which are then the reference, or the teacher, as well; stage 2 holds their
+matrices in half precision, and neither it nor consistency distillation splits them. Stage 3 trains with AdamW; its
+batch is the group of one prompt. Text and image encoders are frozen copies in bfloat16 on every GPU; VAE and reward
+models are not counted. What generating takes is counted by `pipelines.memory`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pipelines.memory import OFFLOADS, Work, table
 from training.losses.gan import Critic, head_layers
 from training.run.config import parse_config
 from training.run.optim import split_parameters
-from training.run.runtime import add_lora
+from training.run.runtime import add_lora, halve_base
 
 
 WAN_1_3B: dict[str, Any] = {
@@ -77,7 +78,7 @@ class MemoryConfig:
         default="distill", metadata={"help": "finetune (stage 1), consistency, distill (2), grpo (3), or inference."}
     )
     causal: bool = field(default=False, metadata={"help": "Stage 1: with clean history."})
-    lora_rank: int = field(default=0, metadata={"help": "Stages 1 and 3: rank of the adapter; 0 trains all weights."})
+    lora_rank: int = field(default=0, metadata={"help": "Rank of the adapter; 0 trains all weights."})
     optimizer: str = field(default="muon", metadata={"help": "Stages 1 and 2: muon or adamw."})
     batch_size: int = field(default=1, metadata={"help": "Clips per GPU; in stage 3 the members of the group."})
     gpus: list[int] = field(default_factory=lambda: [1, 8], metadata={"help": "Numbers of GPUs to plan for."})
@@ -91,8 +92,6 @@ class MemoryConfig:
             raise ValueError(f"stage: {self.stage!r} is unknown; use {', '.join(STAGES[:-1])} or {STAGES[-1]}")
         if self.dtype not in ITEMSIZES:
             raise ValueError(f"dtype: {self.dtype!r} is unknown; use {' or '.join(ITEMSIZES)}")
-        if self.lora_rank and self.stage in ("consistency", "distill"):
-            raise ValueError("lora_rank: planned for stages 1 and 3 only; add --stage grpo")
 
 
 def of_preset(config: MemoryConfig) -> MemoryConfig:
@@ -140,6 +139,8 @@ def finetune_parts(model: CausalWanTransformer, config: MemoryConfig, gpus: int)
 
 def consistency_parts(student: CausalWanTransformer, config: MemoryConfig, gpus: int) -> dict[str, float]:
     """Bytes of the models of consistency distillation."""
+    if config.lora_rank:
+        return adapter_parts(student, config, gpus)
     return {
         "student: weights, gradient, optimizer": ADAMW * size_of(student) / gpus,
         "averaged student, which is the target": 4 * size_of(student) / gpus,
@@ -152,6 +153,15 @@ def distill_parts(student: CausalWanTransformer, config: MemoryConfig, gpus: int
     with torch.device("meta"):
         trunk = CausalWanTransformer.from_config(student.config)
         critic = Critic(trunk, head_layers(student.config.num_layers))
+    if config.lora_rank:
+        heads = ADAMW * size_of(critic.heads)
+        add_lora(student, config.lora_rank, alpha=config.lora_rank)
+        adapter, base = adapter_size(student), half_base_bytes(student)
+        return {
+            "student without adapter, frozen, matrices in half": base,
+            "teacher and critic without adapter, frozen, matrices in half": base,
+            "adapters and heads: weights, gradient, optimizer, average": (2 * ADAMW + 4) * adapter + heads,
+        }
     return {
         "student: weights, gradient, optimizer": trained_bytes(student, config.optimizer) / gpus,
         "critic with heads: weights, gradient, optimizer": trained_bytes(critic, config.optimizer) / gpus,
@@ -177,8 +187,19 @@ def adapter_parts(model: CausalWanTransformer, config: MemoryConfig, gpus: int) 
     add_lora(model, config.lora_rank, alpha=config.lora_rank)
     return {
         "model without adapter, frozen (and reference)": 4 * count / gpus,
-        "adapter: weights, gradient, optimizer, average": (ADAMW + 4) * (size_of(model) - count) / gpus,
+        "adapter: weights, gradient, optimizer, average": (ADAMW + 4) * adapter_size(model) / gpus,
     }
+
+
+def adapter_size(model: torch.nn.Module) -> int:
+    """Number of parameters of the adapter, which alone learns."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def half_base_bytes(model: torch.nn.Module) -> int:
+    """Bytes of the weights beside the adapter, those in half precision that `halve_base` halves."""
+    halve_base(model)
+    return sum(p.nbytes for p in model.parameters() if not p.requires_grad)
 
 
 PARTS = {"finetune": finetune_parts, "consistency": consistency_parts, "distill": distill_parts, "grpo": grpo_parts}
@@ -189,6 +210,8 @@ def plan(
 ) -> dict[str, float]:
     """GiB on each of ``gpus`` GPUs, part by part, and their sum; ``encoders`` counts their parameters."""
     model = build_on_meta(config) if model is None else model
+    if config.lora_rank and config.stage in ("consistency", "distill"):
+        gpus = 1
     settings, count = model.config, size_of(model)
     width = settings.num_attention_heads * settings.attention_head_dim
     # 8 pixels are one latent in height and width, a patch of latents is one token.
@@ -196,7 +219,7 @@ def plan(
         side // (8 * patch) for side, patch in zip((config.height, config.width), settings.patch_size[1:], strict=True)
     )
     clip = config.batch_size * tokens * config.num_latents * width * 2
-    packed = 2 if config.stage == "consistency" or config.causal else 1
+    packed = 2 if config.stage in ("consistency", "distill") or config.causal else 1
     inside = INSIDE_A_BLOCK * clip
     activations = (
         settings.num_layers * clip + inside if config.gradient_checkpointing else settings.num_layers * inside
@@ -230,7 +253,7 @@ def require_memory(config: MemoryConfig, model: CausalWanTransformer, encoders: 
         raise ValueError(
             f"batch_size: {config.stage} needs about {need:.0f} GiB on each of {gpus} GPU(s), which have {gib:.0f}; "
             "use more processes with --shard true, smaller batches with more gradient_accumulation_steps, fewer "
-            "num_latents, gradient_checkpointing, or lora_rank where the stage has it"
+            "num_latents, gradient_checkpointing, or lora_rank"
         )
 
 

@@ -14,6 +14,7 @@ from training.run.runtime import Learner, read_rows, step_generator
 
 
 SIGMAS = [1.0, 0.6, 0.3, 0.0]
+KINDS = ("default", "average")
 
 
 @pytest.fixture
@@ -46,11 +47,12 @@ def test_only_the_student_learns_and_begins_as_its_teacher(configure):
     config = configure(text_guidance=1.0, motion_guidance=0.5)
     cast, batch, draws = scene_of(config)
     names = cast.student.transformer.state_dict()
-    assert same(names, cast.average.state_dict()) and same(names, cast.teacher.state_dict())
+    average, teacher = cast.average.own, cast.teacher.own
+    assert same(names, average.state_dict()) and same(names, teacher.state_dict())
     loss, metrics = batch_loss(Learner(cast.student.transformer), cast, batch, draws, config)
     loss.backward()
     assert sum(p.grad is not None and bool(p.grad.any()) for p in cast.student.transformer.parameters()) > 20
-    still = [cast.average, cast.teacher, cast.student.vae, cast.student.text_encoder, cast.student.image_encoder]
+    still = [average, teacher, cast.student.vae, cast.student.text_encoder, cast.student.image_encoder]
     assert all(p.grad is None for part in still for p in part.parameters())
     assert loss > 0 and set(metrics) == {"consistency/distance", "consistency/step"}
     plain, _ = batch_loss(Learner(cast.student.transformer), cast, batch, draws, configure("plain"))
@@ -63,10 +65,68 @@ def test_the_first_latent_is_given_or_learnt(configure):
         assert (draws.upper[:, 0] == 0).all() == given and (draws.upper[:, 1:] > draws.lower[:, 1:]).all()
 
 
+def test_with_an_adapter_one_model_is_all_three(configure, run_inputs):
+    config = configure(lora_rank=2, gradient_checkpointing=True)
+    cast, batch, draws = scene_of(config)
+    transformer = cast.student.transformer
+    plain = ARDragPipeline.from_pretrained(run_inputs / "pipeline").transformer
+    own, average = ([p for n, p in transformer.named_parameters() if f"{kind}.weight" in n] for kind in KINDS)
+    assert len(own) == len(average) > 20 and all(map(torch.equal, own, average))
+    for value, parameters in ((0.3, own), (0.1, average)):
+        for p in parameters:
+            p.data.fill_(value)
+    inputs = torch.randn(1, 12, 2, 8, 8), torch.tensor([500.0]), torch.randn(1, 5, 64), torch.randn(1, 65, 64)
+
+    def answer(model):
+        return model(*inputs, return_dict=False)[0].detach()
+
+    learnt = answer(transformer)
+    with cast.teacher.model() as teacher:
+        assert torch.equal(answer(teacher), answer(plain))
+    with cast.average.model() as model:
+        averaged = answer(model)
+    assert torch.equal(answer(transformer), learnt)
+    for p, other in zip(own, average, strict=True):
+        p.data.copy_(other)
+    assert torch.equal(answer(transformer), averaged) and not torch.equal(averaged, learnt)
+    loss, _ = batch_loss(Learner(transformer), cast, batch, draws, config)
+    loss.backward()
+    assert [p.requires_grad for p in transformer.parameters()].count(True) == len(own)
+    assert all(p.grad is not None and p.grad.any() for p in own) and all(p.grad is None for p in average)
+
+
+@pytest.mark.slow
+def test_an_adapter_leaves_the_model_alone(configure, monkeypatch, state_of):
+    casts, exports = [], consistency.export
+    monkeypatch.setattr(consistency, "export", lambda cast, *rest: (casts.append(cast), exports(cast, *rest)))
+    config = configure(lora_rank=2, steps=2)
+    main(config)
+    plain, now = (
+        ARDragPipeline.from_pretrained(config.init_from).transformer.state_dict(),
+        casts[-1].student.transformer.state_dict(),
+    )
+    base = {name.replace(".base_layer", ""): value for name, value in now.items() if "lora" not in name}
+    assert same(plain, base)
+    adapter = load_file(Path(config.output_dir) / "lora" / "pytorch_lora_weights.safetensors")
+    tensors, _ = state_of(config)
+    averages = {name.removeprefix("average/"): value for name, value in tensors.items() if name.startswith("average/")}
+    assert len(adapter) == len(averages) and all("lora" in name for name in tensors)
+    assert same(adapter, {name.replace(".default", ""): value for name, value in averages.items()})
+    assert any(value.any() for name, value in adapter.items() if "lora_B" in name)
+
+
+@pytest.mark.slow
+def test_another_rank_is_refused(configure, refuses_another):
+    refuses_another(main, configure(steps=1, lora_rank=2), configure(steps=1, lora_rank=3), "lora_rank was 2, is 3")
+    whole = {"name": "whole", "steps": 1}
+    refuses_another(main, configure(**whole), configure(**whole, lora_rank=3), "lora_rank was 0, is 3")
+
+
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_is_the_same_run_and_the_average_is_exported(
-    configure, monkeypatch, interrupt_at, state_of
+    configure, monkeypatch, interrupt_at, state_of, rank
 ):
-    whole, parts = configure("whole"), configure("parts")
+    whole, parts = configure("whole", lora_rank=rank), configure("parts", lora_rank=rank)
     main(whole)
     with monkeypatch.context() as patch:
         interrupt_at(patch, consistency, 2)
@@ -74,7 +134,10 @@ def test_interrupted_and_resumed_is_the_same_run_and_the_average_is_exported(
             main(parts)
     main(parts)
     tensors, _ = state_of(whole)
-    assert same(tensors, state_of(parts)[0]) and same(weights_of(whole), weights_of(parts))
+    assert same(tensors, state_of(parts)[0])
+    if rank:
+        return
+    assert same(weights_of(whole), weights_of(parts))
     for name, value in weights_of(whole).items():
         assert torch.equal(value, tensors[f"average/transformer.{name}"]), name
     own = {name.removeprefix("model/student/transformer."): value for name, value in tensors.items()}
@@ -101,6 +164,7 @@ def test_it_learns_to_be_consistent(configure):
         ({"first_frame": "guess"}, "first_frame: 'guess' is unknown"),
         ({"betas": [0.9]}, r"betas: \[0.9\] are not two rates"),
         ({"report_to": "paper"}, "report_to: 'paper' is unknown"),
+        ({"shard": True, "lora_rank": 2}, "lora_rank: an adapter of this stage is for models that are whole"),
     ],
 )
 def test_settings_that_contradict_each_other(configure, changes, message):

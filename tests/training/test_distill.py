@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from pipelines import ARDragPipeline
 from training import distill
 from training.distill import DistillConfig, assemble, draw_exit_step, draw_step, main, roll_out, solver_sigmas
+from training.run import validation
 from training.run.config import config_lines
 from training.run.data import LatentPool, load_latents, shape_generator
 from training.run.runtime import Learner, RunLog, step_generator
@@ -94,6 +96,78 @@ def test_no_distribution_gradient_while_the_critic_is_the_teacher(configure):
     assert metrics["dmd/gradient"] > 0
 
 
+def test_with_adapters_the_critic_is_the_teacher_with_its_own(configure):
+    config = configure(text_guidance=0.0, motion_guidance=0.0, lora_rank=2, gradient_checkpointing=True, ode_steps=1)
+    cast, scene = scene_of(config, ode=True)
+    student, critic = Learner(cast.student.transformer), cast.critic
+    assert critic.transformer is cast.teacher.transformer
+    learning = [p for p in critic.parameters() if p.requires_grad]
+    heads = {id(p) for p in critic.heads.parameters()}
+    assert any(id(p) in heads for p in learning) and len(learning) > 2 * len(heads)
+    loss, _ = distill.critic_loss(critic, scene, config)
+    loss.backward()
+    assert all(p.grad is not None for p in learning)
+    for p in learning:
+        p.requires_grad_(False)
+        p.grad = None
+    loss, metrics = distill.student_loss(student, cast, scene, config)
+    assert metrics["dmd/gradient"] == 0  # what it adds is nothing yet
+    for name, p in critic.named_parameters():
+        if "lora_B" in name:
+            p.data.fill_(0.1)
+    loss, metrics = distill.student_loss(student, cast, scene, config, measured=True)
+    assert metrics["dmd/gradient"] > 0
+    loss.backward()
+    own = [p for p in student.parameters() if p.requires_grad]
+    assert len(own) > 20 and all(p.grad is not None for p in own)
+    assert all(p.grad is None for p in critic.parameters())
+    start = cast.start.model
+    with start() as model:
+        assert model is cast.student.transformer
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """It refuses another precision than the first one of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.slow
+def test_adapters_leave_both_models_alone_also_in_half_precision(
+    configure, make_pipeline, monkeypatch, state_of, tmp_path, fresh_accelerate
+):
+    """Their matrices are held in bfloat16 then, which is no other number: what autocast makes of them."""
+    casts, exports = [], distill.export
+    monkeypatch.setattr(distill, "export", lambda cast, *rest: (casts.append(cast), exports(cast, *rest)))
+    monkeypatch.setattr(validation, "NUM_CLIPS", 1)
+    monkeypatch.setattr(validation, "TEACHER_STEPS", 1)
+    wide = make_pipeline()
+    wide.register_to_config(buckets=[[64, 64]])  # sprites fit in
+    wide.save_pretrained(tmp_path / "wide")
+    start = {"init_from": str(tmp_path / "wide"), "teacher": str(tmp_path / "wide")}
+    config = configure(lora_rank=2, mixed_precision="bf16", validate=True, steps=2, **start)
+    main(config)
+    for pipeline, source in ((casts[-1].student, config.init_from), (casts[-1].teacher, config.teacher)):
+        plain = ARDragPipeline.from_pretrained(source).transformer.state_dict()
+        for name, value in pipeline.transformer.state_dict().items():
+            if "lora" not in name:
+                assert value.dtype == (torch.bfloat16 if ".base_layer" in name else torch.float32), name
+                assert torch.equal(value, plain[name.replace(".base_layer", "")].to(value.dtype)), name
+    tensors, _ = state_of(config)
+    assert {name.split("/")[1] for name in tensors if "model/" in name} == {"student", "critic"}
+    assert all("lora" in name or "heads" in name for name in tensors)
+    assert (Path(config.output_dir) / "teacher" / "000002.png").exists()
+    adapter = weights_of(config, "lora/pytorch_lora_weights.safetensors")
+    assert any(value.any() for name, value in adapter.items() if "lora_B" in name)
+
+
+@pytest.mark.slow
+def test_another_rank_is_refused(configure, refuses_another):
+    refuses_another(main, configure(steps=1, lora_rank=2), configure(steps=1, lora_rank=3), "lora_rank was 2, is 3")
+
+
 def test_weights_scale_their_losses(configure):
     config = configure(dmd_weight=0.0, gan_weight=0.0, data_weight=2.0)
     cast, scene = scene_of(config)
@@ -127,6 +201,7 @@ VARIANTS = {
     "self forcing": {"cache_update": "collapse", "chunk_frames": 3},
     "generated first frame": {"first_frame": "generate", "eta": 0.5, "gradient_checkpointing": True},
     "mixed shapes": {"gradient_accumulation_steps": 2},
+    "adapters": {"lora_rank": 2, "ode_steps": 1, "ode_solver_steps": 4, "gradient_checkpointing": True},
 }
 
 
@@ -148,7 +223,8 @@ def test_interrupted_and_resumed_is_the_same_run(configure, run_inputs, monkeypa
             main(parts)
     main(parts)
     assert same(state_of(whole)[0], state_of(parts)[0])
-    assert same(weights_of(whole), weights_of(parts))
+    if not whole.lora_rank:
+        assert same(weights_of(whole), weights_of(parts))
     rows = [RunLog(Path(config.output_dir), 99).rows() for config in (whole, parts)]
     assert [row["step"] for row in rows[1]] == [0, 2]
     for one, other in zip(*rows, strict=True):

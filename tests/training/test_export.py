@@ -7,6 +7,7 @@ import torch
 
 from pipelines import ARDragPipeline
 from training.export import ExportConfig, main
+from training.run.runtime import add_lora, save_lora
 
 
 @pytest.fixture
@@ -41,6 +42,24 @@ def test_a_decoder_may_be_another_one_and_the_statistics_stay(pipeline, trained,
     saved = ARDragPipeline.from_pretrained(tmp_path / "out")
     assert saved.vae.config.latents_mean == pipeline.vae.config.latents_mean
     assert all(torch.equal(a, b) for a, b in zip(saved.vae.parameters(), other.parameters(), strict=True))
+
+
+def test_an_adapter_becomes_part_of_the_weights(make_pipeline, trained, tmp_path):
+    learnt = make_pipeline()
+    learnt.transformer.load_state_dict(ARDragPipeline.from_pretrained(trained).transformer.state_dict())
+    add_lora(learnt.transformer, 2, alpha=2)
+    for name, p in learnt.transformer.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    save_lora(learnt, tmp_path / "lora")
+    main(ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out"), lora=str(tmp_path / "lora")))
+    saved = ARDragPipeline.from_pretrained(tmp_path / "out").transformer
+    plain = ARDragPipeline.from_pretrained(trained).transformer
+    assert saved.state_dict().keys() == plain.state_dict().keys()
+    inputs = torch.randn(1, 12, 2, 8, 8), torch.tensor([500.0]), torch.randn(1, 5, 64), torch.randn(1, 65, 64)
+    one, other, before = (model(*inputs, return_dict=False)[0] for model in (learnt.transformer, saved, plain))
+    torch.testing.assert_close(other, one)
+    assert not torch.allclose(other, before)
 
 
 def test_another_encoder_is_refused(pipeline, trained, tmp_path):

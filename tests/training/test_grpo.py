@@ -1,5 +1,6 @@
 """Stage 3 on a tiny model: what a group shares, the first ratio, who learns, exact resume, two processes as one."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -16,12 +17,12 @@ from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
 from pipelines.video import to_frames
 from training import grpo
-from training.grpo import Reference, judge, main, moments
+from training.grpo import judge, main, moments
 from training.losses.policy import latent_log_prob
 from training.rollouts.group_rollout import GroupNoise, collect, noise_script
 from training.rollouts.prompts import Prompt
 from training.run.config import config_lines
-from training.run.runtime import Learner, RunLog
+from training.run.runtime import Learner, Reference, RunLog
 from training.settings.grpo import GrpoConfig
 
 
@@ -207,7 +208,7 @@ def test_advantages_and_shuffled_control(loaded, configure, prompt):
 @pytest.mark.parametrize("lora", [False, True])
 def test_the_reference_stays(loaded, lora):
     transformer = loaded.transformer
-    reference = Reference(transformer, lora)
+    reference = Reference(transformer if lora else copy.deepcopy(transformer), frozen=not lora)
     before = transformer.proj_out.weight.clone()
     if lora:
         from peft import LoraConfig

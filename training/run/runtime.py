@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,6 +179,78 @@ def add_lora(transformer: Any, rank: int, alpha: int) -> None:
     from peft import LoraConfig
 
     transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS))
+
+
+def let_learn(transformer: Any, config: Any) -> None:
+    """Unfreeze ``transformer``, or give it an adapter of ``lora_rank`` that learns instead."""
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    if config.lora_rank:
+        add_lora(transformer, config.lora_rank, alpha=config.lora_rank)
+    else:
+        transformer.requires_grad_(True)
+
+
+AVERAGE = "average"
+
+
+def add_average(transformer: Any) -> None:
+    """Give ``transformer`` a second adapter, its average: it begins as the first and does not learn, but answers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        transformer.add_adapter(transformer.peft_config["default"], adapter_name=AVERAGE)
+    transformer.set_adapter("default")
+    learned = [p for p in transformer.parameters() if p.requires_grad]
+    for own, average in zip(learned, average_weights(transformer), strict=True):
+        average.data.copy_(own.data)
+
+
+def average_weights(transformer: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters of the second adapter, in the order of the first one's."""
+    return [p for name, p in transformer.named_parameters() if f".{AVERAGE}." in name]
+
+
+def halve_base(transformer: torch.nn.Module) -> None:
+    """Hold the matrices that have adapters in bfloat16, in which autocast computes with them anyway."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for part in transformer.modules():
+        if isinstance(part, BaseTunerLayer):
+            part.get_base_layer().to(torch.bfloat16)
+
+
+class Reference:
+    """A model with weights other than those that learn: one of its own, or the one that learns without its adapter.
+
+    Args:
+        model: frozen as it is, or with an adapter that learns.
+        frozen: which of the two.
+        adapter: instead of none, this one of its adapters.
+    """
+
+    def __init__(self, model: Any, frozen: bool, adapter: str = "") -> None:
+        self._model, self._adapter = model, adapter
+        self.own = model if frozen else None
+        """The model, where it is one of its own."""
+
+    @contextmanager
+    def model(self) -> Iterator[Any]:
+        """Within, the model with these weights."""
+        if self.own is not None:
+            yield self.own
+            return
+        learns = [(p, p.requires_grad) for p in self._model.parameters()]
+        if self._adapter:
+            self._model.set_adapter(self._adapter)
+        else:
+            self._model.disable_adapters()
+        try:
+            yield self._model
+        finally:
+            self._model.enable_adapters()
+            self._model.set_adapter("default")
+            for p, learned in learns:  # what is switched on is made to learn
+                p.requires_grad_(learned)
 
 
 def save_lora(pipeline: Any, folder: Path) -> None:

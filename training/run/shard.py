@@ -77,12 +77,13 @@ def gathered(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def rollout_precision(model: nn.Module) -> Iterator[None]:
-    """Within, a model that is whole computes in its own precision, as at inference, and a sharded one as in training.
+    """Within, a model in float32 computes in it, as at inference, one that is sharded or partly halved as in training.
 
-    What is gathered in bfloat16 cannot do otherwise; it must be called under the autocast of its training.
+    What is held or gathered in bfloat16 cannot do otherwise; it must be called under the autocast of its training.
     """
     device = next(model.parameters()).device.type
-    enabled = torch.is_autocast_enabled(device) and bool(sharded_parts(model))
+    bound = bool(sharded_parts(model)) or any(p.dtype == torch.bfloat16 for p in model.parameters())
+    enabled = torch.is_autocast_enabled(device) and bound
     with torch.autocast(device, torch.get_autocast_dtype(device), enabled=enabled):
         yield
 

@@ -68,7 +68,6 @@ class FinetuneConfig(TrackConfig, MuonConfig):
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
     ema_decay: float = field(default=0.998, metadata={"help": "Decay of the averaged weights."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
-    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
     num_inference_steps: int = field(default=12, metadata={"help": "Steps per latent saved in the scheduler config."})
     seed: int = field(default=0, metadata={"help": "Seed of data order and noise."})
     log_every: int = field(default=10, metadata={"help": "Steps between log rows."})

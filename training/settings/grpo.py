@@ -73,7 +73,6 @@ class GrpoConfig(ScaleConfig):
     learning_rate: float = field(default=1e-5, metadata={"help": "AdamW."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping."})
     ema_decay: float = field(default=0.97, metadata={"help": "Decay of the averaged weights."})
-    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations to save memory."})
     mixed_precision: str = field(default="no", metadata={"help": "bf16 runs replays in half precision."})
     seed: int = field(default=0, metadata={"help": "Seed of prompts and noise."})

@@ -17,6 +17,7 @@ class ScaleConfig(HubConfig):
     shard: bool = field(
         default=False, metadata={"help": "Split the models over the processes (FSDP2), with AdamW; for large ones."}
     )
+    lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999], metadata={"help": "AdamW's decay rates."})
     weight_decay: float = field(default=0.0, metadata={"help": "AdamW's weight decay."})
     report_to: str = field(
@@ -29,6 +30,11 @@ class ScaleConfig(HubConfig):
             raise ValueError(f"betas: {self.betas} are not two rates in [0, 1); use 0.9 0.999")
         if self.report_to and self.report_to not in TRACKERS:
             raise ValueError(f"report_to: {self.report_to!r} is unknown; use {', '.join(TRACKERS)}, or leave it empty")
+
+    def require_whole_adapter(self) -> None:
+        """Refuse an adapter in parts, for stages that switch it off and on."""
+        if self.shard and self.lora_rank:
+            raise ValueError("lora_rank: an adapter of this stage is for models that are whole; set shard to false")
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from tests.training.run import shard_process
 from tests.training.run.shard_process import STEPS, Training
-from training.run.shard import blocks_of, inner
+from training.run.runtime import add_lora, halve_base
+from training.run.shard import blocks_of, inner, rollout_precision
 
 
 ROOT = Path(__file__).parents[3]
@@ -96,6 +97,25 @@ def test_blocks_are_what_holds_most(make_transformer):
     transformer = make_transformer()
     assert blocks_of(transformer) == list(transformer.blocks)
     assert blocks_of(torch.nn.Linear(2, 2)) == []
+
+
+def test_halved_matrices_are_what_autocast_makes_of_them(make_transformer):
+    inputs = torch.randn(1, 12, 2, 4, 4), torch.tensor([500.0]), torch.randn(1, 5, 8), torch.randn(1, 3, 6)
+    models = [make_transformer(), make_transformer()]
+    for model in models:
+        add_lora(model, 2, alpha=2)
+        for name, p in model.named_parameters():
+            if "lora" in name:
+                p.data.fill_(0.1)
+    halve_base(models[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, half = (model(*inputs, return_dict=False)[0] for model in models)
+        assert torch.equal(whole, half)
+        with rollout_precision(models[0]):
+            exact = models[0](*inputs, return_dict=False)[0]
+        with rollout_precision(models[1]):
+            assert torch.equal(models[1](*inputs, return_dict=False)[0], half)
+    assert torch.equal(exact, models[0](*inputs, return_dict=False)[0]) and not torch.equal(exact, whole)
 
 
 def test_inner_product():
