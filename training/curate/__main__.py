@@ -17,7 +17,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,15 +148,24 @@ def curate(config: CurateConfig, folder: Path) -> None:
     videos = [source_task(source) for source in find_sources(config.videos, config.captions, folder / "downloads")]
     new = [task for task in videos if not (folder / "plans" / f"{task['key']}.json").exists()]
     given, options = (str(folder), recipe), (config.num_workers, config.ray)
-    for _ in tqdm(run_tasks(Surveyor, given, new, *options), total=len(new), desc="survey", mininterval=5):
-        pass
+    found, spent = Counter[str](), Counter[str]()
+    for answer in tqdm(run_tasks(Surveyor, given, new, *options), total=len(new), desc="survey", mininterval=5):
+        spent.update(answer["seconds"])
     tasks, finished = clip_tasks(folder), store.done(folder)
     todo = [task for name, task in sorted(tasks.items()) if name not in finished]
-    found = Counter[str]()
     for answer in tqdm(run_tasks(Curator, given, todo, *options), total=len(todo), desc="curate", mininterval=5):
         found[answer["drop"] or "kept"] += 1
+        spent.update(answer["seconds"])
     store.gather_parts(folder, config.shard_rows)
+    cost = store.add_cost(folder, len(todo), spent)
     logger.info("%d clips in %.0f s: %s", len(todo), time.monotonic() - began, dict(found))
+    logger.info("clips per minute and core: %s", pace(cost["clips"], cost["seconds"]))
+
+
+def pace(clips: int, seconds: Mapping[str, float]) -> str:
+    """Clips per minute and core of each part of the work and of all of it, the slowest first."""
+    spent = {"all": sum(seconds.values()), **dict(sorted(seconds.items(), key=lambda item: -item[1]))}
+    return ", ".join(f"{part} {60 * clips / taken:.0f}" for part, taken in spent.items() if taken >= 0.001)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,21 +2,67 @@
 
 A worker is a class that is built once in each process (it may hold a tracker) and called with one task after another.
 Workers write what they make themselves, so a killed run loses the tasks in flight alone; `datasets.map` would keep
-nothing before its end.
+nothing before its end. What each part of the work costs is told in seconds of a core.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 
 Task = dict[str, Any]
 Worker = Callable[[Task], Task]
+T = TypeVar("T")
+REST = "rest"
+
+
+class Clock:
+    """Seconds of a core that each part of some work took, all threads of the process counted.
+
+    The clock of the wall would tell what else the machine does. Parts may lie in one another: a second is counted
+    once, for the innermost; what is in none is ``rest``.
+    """
+
+    def __init__(self, parts: Iterable[str]) -> None:
+        self.seconds = dict.fromkeys([*parts, REST], 0.0)
+        self._now, self._since = REST, time.process_time()
+
+    def _turn(self, part: str) -> None:
+        now = time.process_time()
+        self.seconds[self._now] += now - self._since
+        self._now, self._since = part, now
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """What runs within is ``part``."""
+        around = self._now
+        self._turn(part)
+        try:
+            yield
+        finally:
+            self._turn(around)
+
+    def each(self, part: str, items: Iterable[T]) -> Iterator[T]:
+        """``items``, of which the making is ``part``."""
+        left, end = iter(items), object()
+        while True:
+            with self(part):
+                item = next(left, end)
+            if item is end:
+                return
+            yield item  # type: ignore[misc]
+
+    def read(self) -> dict[str, float]:
+        """Seconds by part, up to now."""
+        self._turn(self._now)
+        return dict(self.seconds)
 
 
 def run_tasks(

@@ -19,6 +19,7 @@ from pipelines.video import draw_paths
 from training.curate.bucket import Window, choose_bucket, fitted, nearest_frames, windows
 from training.curate.cut import shots, survey
 from training.curate.decode import Unusable, probe, read_frames
+from training.curate.engine import Clock
 from training.curate.score import Rules, analyse, broken_rule, score_clip
 from training.curate.select import REACH, select_tracks, smoothed
 from training.curate.store import write_json, write_part
@@ -26,6 +27,8 @@ from training.curate.track import grid_spacing, track_grid
 from training.run.clips import pack_tracks
 
 
+PARTS = ("hash", "probe", "decode", "cut", "bucket", "track", "score", "select", "encode", "draw", "write")
+"""What is done to a video and its clips, as the seconds that it takes are told."""
 SHEET_FRAMES, SHEET_HEIGHT = 6, 96
 QUALITY = "12"
 """H.264's constant rate factor of the kept clips: about 45 dB."""
@@ -55,12 +58,14 @@ class Surveyor:
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """``task``: ``path``, ``name``, ``caption`` and ``key`` of a video."""
-        digest = file_hash(Path(task["path"]))
-        clips = plan_clips(Path(task["path"]), self.recipe)
+        clock = Clock(PARTS)
+        with clock("hash"):
+            digest = file_hash(Path(task["path"]))
+        clips = plan_clips(Path(task["path"]), self.recipe, clock)
         named = [{**clip, "id": f"{digest[:12]}-{number:04d}"} for number, clip in enumerate(clips)]
         plan = {"path": task["path"], "source": task["name"], "sha256": digest, "caption": task["caption"]}
         write_json(self.folder / "plans" / f"{task['key']}.json", {**plan, "clips": named})
-        return {"key": task["key"]}
+        return {"key": task["key"], "seconds": clock.read()}
 
 
 def file_hash(path: Path) -> str:
@@ -72,14 +77,16 @@ def file_hash(path: Path) -> str:
     return found.hexdigest()
 
 
-def plan_clips(path: Path, recipe: Recipe) -> list[dict[str, Any]]:
+def plan_clips(path: Path, recipe: Recipe, clock: Clock) -> list[dict[str, Any]]:
     """The clips of a video, each with ``start``, ``frames``, ``fps`` and, where it cannot be used, ``drop``."""
     nothing = {"start": 0.0, "frames": 0, "fps": 0.0}
     try:
-        info = probe(path)
+        with clock("probe"):
+            info = probe(path)
         if choose_bucket(info.width, info.height, recipe.buckets) is None:
             raise Unusable("too small")
-        seen = survey(read_frames(path), recipe.detector)
+        with clock("cut"):
+            seen = survey(clock.each("decode", read_frames(path)), recipe.detector)
         step = float(np.median(np.diff(seen.times))) if len(seen.times) > 1 else 1.0
         end = float(seen.times[-1] - seen.times[0]) + step
         if info.duration - end > max(0.5, 0.1 * info.duration):
@@ -105,64 +112,74 @@ class Curator:
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """``task``: a clip of a plan, with the plan's ``path``, ``source``, ``sha256`` and ``caption``."""
-        row = curate_clip(task, self.tracker, self.recipe)
-        write_part(self.folder, row)
-        return {"id": row["id"], "drop": row["drop"]}
+        clock = Clock(PARTS)
+        row = curate_clip(task, self.tracker, self.recipe, clock)
+        with clock("write"):
+            write_part(self.folder, row)
+        return {"id": row["id"], "drop": row["drop"], "seconds": clock.read()}
 
 
-def curate_clip(task: dict[str, Any], tracker: PointTracker, recipe: Recipe) -> dict[str, Any]:
+def curate_clip(task: dict[str, Any], tracker: PointTracker, recipe: Recipe, clock: Clock) -> dict[str, Any]:
     """The row of a clip; see `training.curate.store.TABLE`."""
     told = {name: task[name] for name in ("id", "source", "sha256", "caption", "start", "frames", "fps", "drop")}
     empty = {"height": 0, "width": 0, "scores": {}, "num_tracks": 0}
     empty |= dict.fromkeys(("tracks", "visible", "force", "video", "sheet"), b"")
     if task["drop"]:
         return {**empty, **told}
+    window = Window(task["start"], task["frames"], task["fps"])
     try:
-        return {
-            **told,
-            **follow(Path(task["path"]), Window(task["start"], task["frames"], task["fps"]), tracker, recipe),
-        }
+        return {**told, **follow(Path(task["path"]), window, tracker, recipe, clock)}
     except Unusable as error:
         return {**empty, **told, "drop": str(error)}
 
 
-def follow(path: Path, window: Window, tracker: PointTracker, recipe: Recipe) -> dict[str, Any]:
+def follow(path: Path, window: Window, tracker: PointTracker, recipe: Recipe, clock: Clock) -> dict[str, Any]:
     """Decode, track, score and select.
 
     Points are followed through every frame of the video, in the size of the bucket, and sampled at the frames that are
     kept: small steps are followed better than large ones.
     """
-    frames, times = read_window(path, window, recipe)
+    frames, times = read_window(path, window, recipe, clock)
     kept = nearest_frames(times, window)
-    every = track_grid(tracker, frames[: kept[-1] + 1])
+    with clock("track"):
+        every = track_grid(tracker, frames[: kept[-1] + 1])
     tracks = Trajectories(every.xy[kept], every.visible[kept])
     clip = frames[kept]
     height, width = clip.shape[1:3]
-    motion, diagonal = analyse(tracks), float(np.hypot(height, width))
-    scores = score_clip(clip, tracks, every, motion, recipe.rules)
+    with clock("score"):
+        motion, diagonal = analyse(tracks), float(np.hypot(height, width))
+        scores = score_clip(clip, tracks, every, motion, recipe.rules)
     least, reach = recipe.rules.min_motion * diagonal, REACH * grid_spacing(height, width)
-    chosen = select_tracks(tracks, motion, least, reach, recipe.objects, recipe.background)
-    xy = smoothed(every.xy[:, chosen], every.visible[:, chosen])[kept]
+    with clock("select"):
+        chosen = select_tracks(tracks, motion, least, reach, recipe.objects, recipe.background)
+        xy = smoothed(every.xy[:, chosen], every.visible[:, chosen])[kept]
     arrays = relative(xy, tracks.visible[:, chosen], height, width)
+    with clock("encode"):
+        video = encode_video(clip, window.fps)
+    with clock("draw"):
+        sheet = encode_sheet(clip, arrays)
     return {
         "height": height,
         "width": width,
         "drop": broken_rule(scores, recipe.rules),
         "scores": scores,
         **pack_tracks(arrays),
-        "video": encode_video(clip, window.fps),
-        "sheet": encode_sheet(clip, arrays),
+        "video": video,
+        "sheet": sheet,
     }
 
 
-def read_window(path: Path, window: Window, recipe: Recipe) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+def read_window(
+    path: Path, window: Window, recipe: Recipe, clock: Clock
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
     """All frames of a window, in the size of their bucket, with their times."""
     frames, times = [], []
-    for time, frame in read_frames(path, window.start, window.stop + 0.5 / window.fps):
+    for time, frame in clock.each("decode", read_frames(path, window.start, window.stop + 0.5 / window.fps)):
         size = choose_bucket(frame.shape[1], frame.shape[0], recipe.buckets)
         if size is None or (frames and frames[0].shape[:2] != size):
             raise Unusable("changes its size")
-        frames.append(fitted(frame, *size))
+        with clock("bucket"):
+            frames.append(fitted(frame, *size))
         times.append(time)
     if not frames:
         raise Unusable("unreadable or damaged")

@@ -3,7 +3,7 @@
     plans/*.json     one for each video: its clips
     parts/*.parquet  one for each finished clip, until the run ends
     shards/*.parquet the clips, in the order of their names, ``shard_rows`` each
-    manifest.json    recipe, versions of the code, what was dropped and why
+    manifest.json    recipe, versions of the code, what was dropped and why, seconds of a core by part of the work
     review.json      what a person decided
 
 Every file is written under another name and then renamed. A clip is done when its row lies in a part or a shard; what
@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,16 @@ def read_rows(folder: Path, columns: list[str] | None = None) -> Iterator[dict[s
                 if decision:
                     row["drop"] = "" if decision == "accept" else "rejected by a person"
                 yield row
+
+
+def add_cost(folder: Path, clips: int, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Add to the manifest what a run did, ``clips``, and what it took, seconds of a core by part; returns the sum."""
+    manifest = read_manifest(folder)
+    before = manifest.get("cost", {"clips": 0, "seconds": {}})
+    spent = {part: round(before["seconds"].get(part, 0) + taken, 3) for part, taken in seconds.items()}
+    cost = {"clips": before["clips"] + clips, "seconds": {**before["seconds"], **spent}}
+    write_json(folder / "manifest.json", {**manifest, "cost": cost})
+    return cost
 
 
 def summarise(folder: Path) -> dict[str, Any]:

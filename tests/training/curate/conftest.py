@@ -142,13 +142,13 @@ def turned():
     return turn
 
 
-def fill(folder, drops):
+def fill(folder, drops, sheet=b"sheet"):
     """A curated folder without videos: clips by name with the rule that they broke, pictures too where read."""
     store.begin(folder, {"fps": 16.0}, "code")
     for name, drop in drops.items():
         read = not drop.startswith("unreadable")
         row = {"id": name, "source": "a.mp4", "sha256": "0", "caption": "<b>bold</b>", "start": 0.0, "drop": drop}
         row |= {"frames": 17 * read, "fps": 16.0 * read, "height": 64 * read, "width": 64 * read, "num_tracks": 0}
-        row |= {"scores": {"light": 90.0}, "sheet": b"sheet" if read else b""}
+        row |= {"scores": {"light": 90.0}, "sheet": sheet if read else b""}
         store.write_part(folder, row | dict.fromkeys(("tracks", "visible", "force", "video"), b""))
     store.gather_parts(folder, 9)

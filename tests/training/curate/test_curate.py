@@ -16,8 +16,8 @@ import pytest
 from ardrag.tracks.crop import Crop
 from tests.training.curate.conftest import fill
 from training.curate import store
-from training.curate.__main__ import main
-from training.curate.record import decode_video
+from training.curate.__main__ import main, pace
+from training.curate.record import PARTS, decode_video
 from training.run.clips import unpack_tracks
 
 
@@ -129,6 +129,8 @@ def test_every_bad_one_is_dropped_with_its_reason(curated):
     manifest = store.read_manifest(curated[0])
     assert manifest["dropped"]["unreadable or damaged"] == 3 and manifest["kept"] == len(SCENES) - 1 + 4
     assert manifest["recipe"]["negative_prompt"].startswith("Overly vivid colors") and len(manifest["code"]) == 1
+    cost = manifest["cost"]
+    assert cost["clips"] == len(store.done(curated[0])) and all(cost["seconds"][part] > 0 for part in PARTS)
 
 
 @pytest.mark.slow
@@ -217,6 +219,10 @@ def test_what_a_user_gets_wrong_is_one_line(tmp_path, capsys):
         assert main(arguments) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(message.replace("\\", "")), error
+
+
+def test_pace_is_that_of_one_core_the_slowest_first():
+    assert pace(30, {"cut": 60.0, "track": 120.0, "probe": 0.0}) == "all 10, track 15, cut 30"
 
 
 def test_another_run_in_the_same_folder_waits_outside(tmp_path, capsys):

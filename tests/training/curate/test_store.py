@@ -86,6 +86,17 @@ def test_another_recipe_is_refused(tmp_path):
         store.read_manifest(tmp_path / "none")
 
 
+def test_what_a_run_took_adds_up(tmp_path):
+    store.begin(tmp_path, RECIPE, "one")
+    assert store.add_cost(tmp_path, 3, {"track": 1.5, "cut": 0.5}) == {
+        "clips": 3,
+        "seconds": {"track": 1.5, "cut": 0.5},
+    }
+    store.add_cost(tmp_path, 1, {"track": 2.0})
+    store.begin(tmp_path, RECIPE, "two")
+    assert store.read_manifest(tmp_path)["cost"] == {"clips": 4, "seconds": {"track": 3.5, "cut": 0.5}}
+
+
 def test_counts_follow_the_review(tmp_path):
     store.begin(tmp_path, RECIPE, "one")
     for name, drop in (("a", ""), ("b", "static"), ("c", "static"), ("d", "")):
