@@ -10,7 +10,8 @@ A world's clips are made as they are encoded; ``--data`` encodes what `training.
 lengths. Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes
 several folders, of any size and length. What is stored of the tracks' control is only there to save time: a run that
 shows another one makes it when a clip is drawn (`training.controls.maker`). ``--control none`` stores none, and
-``--clips`` reads encoded clips and makes their control alone anew.
+``--clips`` reads encoded clips and makes their control alone anew. ``--push_to_hub OWNER/NAME`` also makes a dataset
+repository of them, which training takes by its name.
 
 With ``--categories occluded`` a folder holds the clips of the range that are hard in that way; given to training
 beside the others, they are drawn more often.
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 from diffusers import AutoencoderKLWan
 from torch import Tensor
@@ -44,6 +45,7 @@ from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.open import open_world
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
+from pipelines.hub.client import clear_errors
 from training.controls.changes import pressed
 from training.controls.maker import control_text, told
 from training.curate.record import decode_video
@@ -88,6 +90,8 @@ class PrecomputeConfig:
         },
     )
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
+    push_to_hub: str = field(default="", metadata={"help": "Dataset repository, owner/name, to push to as well."})
+    hub_private: bool = field(default=False, metadata={"help": "Make the repository private if it is made."})
 
     def __post_init__(self) -> None:
         if self.control != NONE and not isinstance(build_control(self.control), PixelControl):
@@ -97,6 +101,8 @@ class PrecomputeConfig:
             )
         if self.clips and self.control == NONE:
             raise ValueError("control: with clips their control is made anew; name one, heat for instance")
+        if self.push_to_hub and self.push_to_hub.count("/") != 1:
+            raise ValueError(f"push_to_hub: {self.push_to_hub!r} is no owner/name of a dataset repository")
         open_world(self.world)  # checks it
         if not 0 <= self.touch_force <= 1:
             raise ValueError(f"touch_force: {self.touch_force} is no share; use 0 to 1, full force")
@@ -219,7 +225,7 @@ def shown_anew(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
 
 
 def main(config: PrecomputeConfig) -> None:
-    """Encode and save."""
+    """Encode and save; what is saved stays where it cannot be pushed."""
     # In a cache of its own: `datasets` knows a generator by its arguments and would give back the latents of a VAE
     # that lay in the same folder before.
     with tempfile.TemporaryDirectory() as cache:
@@ -231,6 +237,9 @@ def main(config: PrecomputeConfig) -> None:
             if isinstance(error.__cause__, ValueError):  # what the user can cause, in its own words
                 raise error.__cause__ from None
             raise
+    if config.push_to_hub:
+        with clear_errors(f"push_to_hub: {config.push_to_hub}", f"; the clips are in {config.output_dir}"):
+            load_from_disk(config.output_dir).push_to_hub(config.push_to_hub, private=config.hub_private)
 
 
 if __name__ == "__main__":

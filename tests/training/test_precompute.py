@@ -164,6 +164,8 @@ def test_controls_of_encoded_clips_are_made_anew(folder, pipeline):
 
 
 def test_what_cannot_be_stored_is_refused():
+    with pytest.raises(ValueError, match="push_to_hub: 'clips' is no owner/name of a dataset repository"):
+        PrecomputeConfig("vae", "out", push_to_hub="clips")
     with pytest.raises(
         ValueError, match="control: copied is no video that a VAE encodes, training makes it as it goes"
     ):

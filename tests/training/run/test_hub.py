@@ -193,3 +193,44 @@ def test_two_processes_both_resume_and_push_once(hub, hub_process, run_inputs, c
     assert [commit.title for commit in hub.repository("alice/two").commits[1:]] == ["Step 2", "Step 4"]
     rows = [json.loads(line)["step"] for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
     assert rows == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_clips_are_pushed_streamed_and_trained_on_by_their_name(hub, hub_process, code, run_inputs, tmp_path):
+    """The same rows from the disk, from the Hub and streamed from there; the same training of either."""
+    rows, sizes = str(tmp_path / "rows"), {"num_clips": 3, "num_frames": 9, "height": 64, "width": 64}
+    printed = hub_process.run(
+        f"""
+        from datasets import load_dataset, load_from_disk
+        from training.precompute import PrecomputeConfig, main
+        there = {{"world": "small", "push_to_hub": "alice/clips"}}
+        main(PrecomputeConfig({str(run_inputs / "vae")!r}, {rows!r}, **there, **{sizes}))
+        streamed, written = list(load_dataset("alice/clips", split="train", streaming=True)), load_from_disk({rows!r})
+        assert len(streamed) == 3 and streamed[0].keys() == written[0].keys()
+        for ours, theirs in zip(streamed, written, strict=True):
+            assert list(ours.pop("reference").getdata()) == list(theirs.pop("reference").getdata())
+            assert ours == theirs
+        print(*(row["id"] for row in streamed))
+        """
+    )
+    assert printed.split() == ["train-0", "train-1", "train-2"]
+    assert any(path.endswith(".parquet") for path in hub.repository("alice/clips", "dataset").files)
+    found = []
+    for name, source in (("named", "alice/clips"), ("written", rows)):
+        hub_process.run(code(name, data=[source], steps=2))
+        found.append(tmp_path / name / "pipeline" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert same(*found)
+
+
+@pytest.mark.slow
+def test_a_push_of_clips_that_fails_says_where_they_are(hub_process, run_inputs, tmp_path):
+    rows = str(tmp_path / "rows")
+    with pytest.raises(RuntimeError, match=f"push_to_hub: bob/clips .*; the clips are in {rows}"):
+        hub_process.run(
+            f"""
+            from training.precompute import PrecomputeConfig, main
+            sizes = {{"num_clips": 1, "num_frames": 5, "height": 64, "width": 64}}
+            main(PrecomputeConfig({str(run_inputs / "vae")!r}, {rows!r}, push_to_hub="bob/clips", **sizes))
+            """
+        )
+    assert (tmp_path / "rows" / "state.json").is_file()
