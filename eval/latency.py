@@ -3,6 +3,7 @@
     python -m eval.latency                                        # the bundled checkpoint, one and two threads
     python -m eval.latency --threads 1 --latents 4 --rounds 1     # a quick look
     python -m eval.latency --profile true                         # where the time of a latent goes
+    python -m eval.latency --controls coloured,carried            # what a latent costs under each
 
 Clocks run from a call to uint8 pixels in host memory. In every round our session, the same model in chunks of three
 latents and all at once, diffusers' `AnyFlowFARPipeline` and `WanImageToVideoPipeline` on random models of the same
@@ -34,6 +35,7 @@ from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.sprites import make_clip
 from eval.model import BUNDLED_NAME, RESULTS, load_pipeline
 from eval.record import record_lines, run_record, write_json, write_text
+from eval.speed.controls import check_controls, control_lines, time_controls
 from eval.speed.latency_report import markdown
 from eval.speed.latency_rivals import chunked, time_control
 from eval.speed.profile import profile_latents, profile_lines
@@ -62,6 +64,9 @@ class LatencyConfig:
     output_dir: str = field(default="outputs/latency", metadata={"help": "Folder of the report of another model."})
     default_steps: int = field(default=50, metadata={"help": "Steps of diffusers' pipeline at its own defaults."})
     profile: bool = field(default=False, metadata={"help": "Say where the time of a latent goes, and nothing else."})
+    controls: str = field(
+        default="", metadata={"help": "Names with commas between: a latent under each in turn, and nothing else."}
+    )
     report_name: str = field(default="latency", metadata={"help": "Name of the report's files."})
     report_dir: str | None = field(
         default=None, metadata={"help": "Folder of the report; default: docs/results for the bundled model."}
@@ -309,11 +314,35 @@ def run_profile(config: LatencyConfig, record: dict[str, Any]) -> str:
     return page
 
 
+def run_controls(config: LatencyConfig, record: dict[str, Any]) -> str:
+    """What a latent costs under each of some controls; writes the page and returns it.
+
+    Raises:
+        ValueError: see `check_controls`.
+    """
+    pipeline, names = load_pipeline(config.model), config.controls.split(",")
+    check_controls(pipeline, names)
+    lines = ["# A latent under each control, the same model, in turn"]
+    previous = torch.get_num_threads()
+    for count in config.thread_counts:
+        torch.set_num_threads(count)
+        found = time_controls(pipeline, make_clip("test", 0), names, config.latents)
+        lines += ["", f"{count} thread{'s' if count > 1 else ''}, {config.latents} latents of each:", ""]
+        lines += control_lines(found)
+    torch.set_num_threads(previous)
+    page = "\n".join([*lines, "", *record_lines(record), ""])
+    write_text(config.report_folder / f"{config.report_name}_controls.md", page)
+    return page
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the benchmark and print its page."""
     (config,) = HfArgumentParser(LatencyConfig).parse_args_into_dataclasses(arguments)
     record = run_record("eval.latency", arguments)
-    print(run_profile(config, record) if config.profile else markdown(run_latency(config, record)))
+    if config.controls:
+        print(run_controls(config, record))
+    else:
+        print(run_profile(config, record) if config.profile else markdown(run_latency(config, record)))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,16 @@ def test_runs_with_the_least(model_folder: Path, tmp_path: Path) -> None:
     assert "| ms per latent | 1 thread |" in page and results["record"]["command"] in page
 
 
+def test_controls_have_a_page_of_their_own(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", str(model_folder), "--output_dir", str(tmp_path), "--latents", "1", "--threads", "1"]
+    main([*arguments, "--controls", "coloured,carried"])
+    page = (tmp_path / "latency_controls.md").read_text()
+    assert "| control | a latent, ms | in pairs with coloured |" in page and page.strip() in capsys.readouterr().out
+    assert not (tmp_path / "latency.md").exists()
+
+
 def test_compares_like_with_like(model_folder: Path) -> None:
     pipeline = load_pipeline(str(model_folder))
     subject = make_subject(pipeline, LatencyConfig(model=str(model_folder), num_frames=9))
