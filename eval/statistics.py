@@ -44,6 +44,25 @@ def bootstrap_interval(values: Sequence[float] | Float, confidence: float = 0.95
     return _interval(float(column.mean()), resampled_means(column[:, None], seed=seed)[:, 0], confidence)
 
 
+def crossed_interval(values: Float, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of ``values`` ``[S, N]``, runs by clips, with its bootstrap interval: runs and clips are both drawn anew.
+
+    With few runs it is rather too narrow: three are all that can be drawn from.
+
+    Raises:
+        ValueError: if there is no run or clip, or a value is not finite.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"values: shape {table.shape}; give runs by clips")
+    _checked("values", table.ravel())
+    rng = np.random.default_rng(seed)
+    runs, clips = (
+        rng.multinomial(count, np.full(count, 1 / count), size=NUM_RESAMPLES) / count for count in table.shape
+    )
+    return _interval(float(table.mean()), np.einsum("rs,sn,rn->r", runs, table, clips, optimize=True), confidence)
+
+
 def ratio_interval(
     numerator: Sequence[float] | Float, denominator: Sequence[float] | Float, confidence: float = 0.95, seed: int = 0
 ) -> Interval:

@@ -7,6 +7,7 @@ import pytest
 
 from eval.statistics import (
     bootstrap_interval,
+    crossed_interval,
     jackknife_interval,
     ratio_interval,
     resampled_means,
@@ -41,6 +42,19 @@ def test_seed_decides() -> None:
     values = np.random.default_rng(1).normal(size=50)
     assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
     assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
+
+
+def test_runs_and_clips_are_both_drawn() -> None:
+    rng = np.random.default_rng(0)
+    clips, runs = rng.normal(size=(1, 40)), 3 * rng.normal(size=(30, 1))
+    assert crossed_interval(clips) == pytest.approx(bootstrap_interval(clips[0]), abs=0.03)
+    assert crossed_interval(runs) == pytest.approx(bootstrap_interval(runs[:, 0]), abs=0.1)
+    both = crossed_interval(clips + runs)
+    assert both.mean == pytest.approx(clips.mean() + runs.mean())
+    widths = [found.high - found.low for found in (crossed_interval(clips), crossed_interval(runs), both)]
+    assert widths[2] == pytest.approx(math.hypot(*widths[:2]), rel=0.05)  # their variances add
+    with pytest.raises(ValueError, match="values: shape"):
+        crossed_interval(clips[0])
 
 
 def test_ratio_keeps_pairs_together() -> None:

@@ -12,6 +12,7 @@ from pipelines import ARDragPipeline
 
 
 ROOT = Path(__file__).parents[3]
+KINDS = ("forcing", "ode", "consistency")
 
 
 def follow(recipe, runs, **variables):
@@ -34,6 +35,24 @@ def test_the_tables_of_controls(tmp_path):
     assert systems(tmp_path / "controls.json") == ["track_ids", "causal, track_ids", "start", "still", "VAE", "truth"]
     made = [ARDragPipeline.from_pretrained(tmp_path / name / "pipeline") for name in ("track_ids", "causal_track_ids")]
     assert [pipe.control.name for pipe in made] == ["track_ids"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
+def test_starts_of_stage_2(tmp_path):
+    """From the tables' clips and a model of theirs to the page of seeds."""
+    follow("tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
+    of_tables = {
+        "TEACHER": str(tmp_path / "track_ids" / "pipeline"),
+        "DATA": f"{tmp_path / 'clips'} {tmp_path / 'two'}",
+    }
+    follow("starts.sh", tmp_path / "starts", **of_tables)
+    starts = ["causal fine-tune", "ODE regression", "consistency"]
+    assert systems(tmp_path / "starts" / "eval" / "report.json")[:3] == [f"{name}, seed 0" for name in starts]
+    numbers = json.loads((tmp_path / "starts" / "starts.json").read_text())["summary"]
+    assert list(numbers["path_error"])[:3] == starts
+    made = [ARDragPipeline.from_pretrained(tmp_path / "starts" / f"{name}_0" / "pipeline") for name in KINDS]
+    assert [pipe.scheduler.config.num_inference_steps for pipe in made] == [3, 3, 3]
 
 
 @pytest.mark.slow
