@@ -35,6 +35,7 @@ from training.losses.flow_matching import clamp_first_latent, flow_matching_loss
 from training.memory import require_room
 from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
 from training.rollouts.self_rollout import self_rollout
+from training.rollouts.tokens import require_tokens, without_encoders
 from training.run import tiny
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
@@ -206,7 +207,8 @@ def start_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: lis
     )
     if config.init_from:
         swapped = {"vae": AutoencoderKLWan.from_pretrained(config.vae)} if config.vae else {}
-        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped)
+        left_out = without_encoders(config.stored_tokens)
+        return ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **swapped, **left_out)
     vae = AutoencoderKLWan.from_pretrained(config.vae)
     tokenizer = tiny.train_tokenizer(captions)
     image_encoder, image_processor = tiny.build_image_encoder(min(buckets[0]))
@@ -230,7 +232,8 @@ def export(
     model.eval()
     with averaged_pipeline(pipeline, state, twin):
         if state.accelerator.is_main_process:
-            save_trained(pipeline, state.folder, lora=bool(config.lora_rank))
+            whose = config.init_from if config.stored_tokens else ""
+            save_trained(pipeline, state.folder, lora=bool(config.lora_rank), encoders=whose)
             if config.validate:
                 error = validation_sheet(pipeline, state.folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
                 log.write(step, **{"validation/path_error_px": error})
@@ -241,7 +244,7 @@ def export(
 
 def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> ConditionedModel:
     """Freeze the VAE, and the encoders unless they are trained, set up LoRA or full training."""
-    own = tiny.began_here(pipeline) and not config.shard
+    own = not config.stored_tokens and tiny.began_here(pipeline) and not config.shard
     train_encoders = own if config.train_encoders is None else config.train_encoders
     for part in (pipeline.vae, *(() if train_encoders else (pipeline.text_encoder, pipeline.image_encoder))):
         if part is not None:
@@ -272,6 +275,8 @@ def main(config: FinetuneConfig) -> None:
     folder = Path(config.output_dir)
     start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data), config.num_latents)
+    if config.stored_tokens:
+        require_tokens(pool.rows, config.init_from)
     pipeline = build_pipeline(config, pool.captions(), pool.buckets)
     require_fit(pool, pipeline)
     pool.show(ControlMaker(pipeline, config))

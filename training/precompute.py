@@ -10,8 +10,9 @@ A world's clips are made as they are encoded; ``--data`` encodes what `training.
 lengths. Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the work with ``--start``; training takes
 several folders, of any size and length. What is stored of the tracks' control is only there to save time: a run that
 shows another one makes it when a clip is drawn (`training.controls.maker`). ``--control none`` stores none, and
-``--clips`` reads encoded clips and makes their control alone anew. ``--push_to_hub OWNER/NAME`` also makes a dataset
-repository of them, which training takes by its name.
+``--clips`` reads encoded clips and makes their control alone anew. ``--tokens PIPELINE`` stores what its text and
+image encoders make of the clips, so that stage 1 need not load them (``--stored_tokens true``).
+``--push_to_hub OWNER/NAME`` also makes a dataset repository of the clips, which training takes by its name.
 
 With ``--categories occluded`` a folder holds the clips of the range that are hard in that way; given to training
 beside the others, they are drawn more often.
@@ -50,6 +51,7 @@ from training.controls.changes import pressed
 from training.controls.maker import control_text, told
 from training.curate.record import decode_video
 from training.curate.store import read_manifest, read_rows
+from training.rollouts.tokens import TokenMaker
 from training.run.clips import FEATURES, pack_clip, pack_half, pack_tracks, unpack_tracks
 from training.run.config import parse_config
 from training.run.data import load_latents
@@ -90,6 +92,9 @@ class PrecomputeConfig:
         },
     )
     batch_size: int = field(default=4, metadata={"help": "Clips encoded at once."})
+    tokens: str = field(
+        default="", metadata={"help": "Pipeline whose text and image tokens of the clips are stored; empty: none."}
+    )
     push_to_hub: str = field(default="", metadata={"help": "Dataset repository, owner/name, to push to as well."})
     hub_private: bool = field(default=False, metadata={"help": "Make the repository private if it is made."})
 
@@ -224,6 +229,12 @@ def shown_anew(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
             yield {**row, "control": control_text(control), "motion": pack_half(motion)}
 
 
+def all_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
+    """Rows of the dataset, with tokens where they are asked for."""
+    rows = shown_anew(config) if config.clips else encode_rows(config)
+    return map(TokenMaker(config.tokens), rows) if config.tokens else rows
+
+
 def main(config: PrecomputeConfig) -> None:
     """Encode and save; what is saved stays where it cannot be pushed."""
     # In a cache of its own: `datasets` knows a generator by its arguments and would give back the latents of a VAE
@@ -231,8 +242,7 @@ def main(config: PrecomputeConfig) -> None:
     with tempfile.TemporaryDirectory() as cache:
         options: dict[str, Any] = {"gen_kwargs": {"config": config}, "cache_dir": cache, "writer_batch_size": 32}
         try:
-            rows = shown_anew if config.clips else encode_rows
-            Dataset.from_generator(rows, features=FEATURES, **options).save_to_disk(config.output_dir)
+            Dataset.from_generator(all_rows, features=FEATURES, **options).save_to_disk(config.output_dir)
         except DatasetGenerationError as error:
             if isinstance(error.__cause__, ValueError):  # what the user can cause, in its own words
                 raise error.__cause__ from None

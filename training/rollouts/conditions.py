@@ -13,6 +13,7 @@ from ardrag.known.still_video import grey_after
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.tracks import Tracks
 from pipelines import ARDragPipeline
+from training.rollouts.tokens import stored_tokens
 from training.run import tiny
 from training.run.data import LatentBatch
 
@@ -27,16 +28,25 @@ def clip_conditions(
         image_noise: noise in the place of the image beyond latent 0, like ``motion``.
         captions: one for each clip, empty where text was dropped.
     """
-    encoder = next(pipeline.image_encoder.parameters())  # frozen ones may be in half precision
-    pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
     fill = pipeline.transformer.config.image_fill
     grey = grey_latents(pipeline, batch) if fill == "grey" else None
     return Conditions(
         motion=motion,
         image=image_slot(batch.latents[:, :, :1], image_noise, fill=fill, grey=grey),
-        text=encode_text(pipeline.tokenizer, pipeline.text_encoder, captions).to(batch.latents),
-        image_tokens=encode_image_tokens(pipeline.image_encoder, pictures.to(encoder)).to(batch.latents),
+        **{name: tokens.to(batch.latents) for name, tokens in clip_tokens(pipeline, batch, captions).items()},
     )
+
+
+def clip_tokens(pipeline: ARDragPipeline, batch: LatentBatch, captions: Sequence[str]) -> dict[str, Tensor]:
+    """Text and image tokens by the encoders of ``pipeline``, or those that are stored where it has none."""
+    if pipeline.text_encoder is None:
+        return dict(zip(("text", "image_tokens"), stored_tokens(batch.rows, captions), strict=True))
+    encoder = next(pipeline.image_encoder.parameters())  # frozen ones may be in half precision
+    pictures = tiny.pixel_values(pipeline.image_processor, list(batch.reference))
+    return {
+        "text": encode_text(pipeline.tokenizer, pipeline.text_encoder, captions),
+        "image_tokens": encode_image_tokens(pipeline.image_encoder, pictures.to(encoder)),
+    }
 
 
 def grey_latents(pipeline: ARDragPipeline, batch: LatentBatch) -> Tensor:

@@ -40,8 +40,14 @@ FEATURES = Features(
         "latents": Value("large_binary"),
         "control": Value("string"),
         "motion": Value("large_binary"),
+        "encoders": Value("string"),
+        "text": Value("large_binary"),
+        "no_text": Value("large_binary"),
+        "image_tokens": Value("large_binary"),
     }
 )
+NO_TOKENS: dict[str, Any] = {"encoders": "", "text": b"", "no_text": b"", "image_tokens": b""}
+"""Columns of a clip whose tokens are not stored; `training.rollouts.tokens` stores them."""
 
 
 def pack_tracks(arrays: TrackArrays) -> dict[str, Any]:
@@ -123,4 +129,5 @@ def pack_clip(
         "latents": pack_half(latents),
         "control": control,
         "motion": b"" if motion is None else pack_half(motion),
+        **NO_TOKENS,
     }

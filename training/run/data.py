@@ -23,18 +23,22 @@ from ardrag.rollout import seeded_generator
 from ardrag.tracks.sampling import TrackArrays
 from pipelines import ARDragPipeline
 from pipelines.hub.client import clear_errors
-from training.run.clips import FEATURES, SCHEMA, unpack_half, unpack_tracks
+from training.run.clips import FEATURES, NO_TOKENS, SCHEMA, unpack_half, unpack_tracks
 
 
 ShowTracks = Callable[[Mapping[str, Any], torch.Generator], Tensor]
 """The motion slot ``[C, F, h, w]`` of a row, given the clip's generator (`training.controls.maker.ControlMaker`)."""
 
 
+LATER = {"control": "", **NO_TOKENS}
+"""Columns that a dataset may lack, and what stands for them."""
+
+
 @dataclass
 class LatentBatch:
     """Encoded clips: ``latents`` and ``motion`` ``[B, C, F, H, W]``, ``reference`` uint8 ``[B, H, W, 3]``.
 
-    ``tracks`` are those of the pixel frames that the ``F`` latents decode to.
+    ``tracks`` are those of the pixel frames that the ``F`` latents decode to; ``rows`` is where all comes from.
     """
 
     latents: Tensor
@@ -42,6 +46,7 @@ class LatentBatch:
     reference: Tensor
     captions: list[str]
     tracks: list[TrackArrays] = field(default_factory=list)
+    rows: Sequence[Mapping[str, Any]] = ()
 
     def to(self, device: torch.device) -> LatentBatch:
         """The same batch with its latents on ``device``; the pictures stay, their processor works on the CPU."""
@@ -68,18 +73,20 @@ def load_latents(sources: Sequence[str]) -> Dataset:
         raise ValueError("data: no folder given; write one with python -m training.precompute")
     parts = [open_rows(name, "data") for name in sources]
     for name, part in zip(sources, parts, strict=True):
-        missing = set(FEATURES) - set(part.column_names) - {"control"}
+        missing = set(FEATURES) - set(part.column_names) - set(LATER)
         if missing:
             raise ValueError(
                 f"data: {name} lacks column(s) {', '.join(sorted(missing))} of {SCHEMA}; "
                 "write it anew with python -m training.precompute"
             )
-    return concatenate_datasets([with_control(part) for part in parts])
+    return concatenate_datasets([completed(part) for part in parts])
 
 
-def with_control(part: Dataset) -> Dataset:
-    """A dataset of before there was a column ``control``: nobody knows whose the stored motion is."""
-    return part if "control" in part.column_names else part.add_column("control", [""] * len(part))
+def completed(part: Dataset) -> Dataset:
+    """A dataset of before there were all columns: nobody knows whose the stored motion is, no tokens are stored."""
+    for name in sorted(set(LATER) - set(part.column_names)):
+        part = part.add_column(name, [LATER[name]] * len(part), feature=FEATURES[name])
+    return part
 
 
 def shape_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
@@ -181,4 +188,4 @@ def read_batch(rows: Sequence[dict[str, Any]], shown: Sequence[Tensor], num_late
         frames = 1 + (row["frames"] - 1) * (num_latents - 1) // max(row["latent_shape"][1] - 1, 1)
         tracks.append(TrackArrays(*(part[:frames] for part in unpack_tracks(row))))
     pictures = torch.from_numpy(np.stack([np.asarray(row["reference"]) for row in rows]))
-    return LatentBatch(latents, motion, pictures, [row["caption"] for row in rows], tracks)
+    return LatentBatch(latents, motion, pictures, [row["caption"] for row in rows], tracks, rows)

@@ -27,6 +27,7 @@ from PIL import Image
 from torch.autograd.graph import increment_version
 
 from ardrag.rollout import seeded_generator
+from training.rollouts.tokens import add_encoders
 from training.run.checkpoint import write_whole
 from training.run.config import config_lines
 
@@ -289,13 +290,18 @@ def mark_exported(folder: Path, step: int) -> None:
     write_whole(folder / EXPORTED, {"step": step})
 
 
-def save_trained(pipeline: Any, folder: Path, lora: bool) -> None:
-    """Write what was trained: the adapter to ``folder/lora``, or the whole pipeline to ``folder/pipeline``."""
+def save_trained(pipeline: Any, folder: Path, lora: bool, encoders: str = "") -> None:
+    """Write what was trained: the adapter to ``folder/lora``, or the whole pipeline to ``folder/pipeline``.
+
+    ``encoders`` names the pipeline whose text and image encoders are put beside it, where it was trained without.
+    """
     with swapped_folder(folder / ("lora" if lora else "pipeline")) as target:
         if lora:
             save_lora(pipeline, target)
         else:
             pipeline.save_pretrained(target)
+            if encoders:
+                add_encoders(target, encoders)
 
 
 def run_stage(stage: Callable[[Any], None], config: Any) -> None:
