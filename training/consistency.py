@@ -16,7 +16,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ardrag.conditioning import Conditions, encode_text, transformer_input
+from ardrag.conditioning import Conditions, transformer_input
 from ardrag.flow import FewStepScheduler
 from ardrag.guidance import Guidance, extrapolate, without
 from ardrag.transformer import CausalWanTransformer
@@ -37,6 +37,7 @@ from training.controls.maker import ControlMaker
 from training.losses.consistency import Velocity, consistency_loss, draw_levels, solver_schedule
 from training.memory import require_room
 from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
+from training.rollouts.tokens import empty_text, require_tokens, without_encoders
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
@@ -79,12 +80,13 @@ class Cast:
     blanks: BlankMotion
 
 
-def assemble(config: ConsistencyConfig, device: torch.device) -> Cast:
-    """Load student and teacher, freeze what does not learn."""
+def assemble(config: ConsistencyConfig, device: torch.device, row: Mapping[str, Any] | None = None) -> Cast:
+    """Load student and teacher, freeze what does not learn; ``row`` is a clip, for the tokens that it stores."""
     scheduler = FewStepScheduler(
         config.sigmas, num_inference_steps=len(config.sigmas) - 1, eta=1.0, first_frame=config.first_frame
     )
-    student = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler).to(device)
+    left_out = without_encoders(config.stored_tokens)
+    student = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **left_out).to(device)
     for part in (student.vae, student.text_encoder, student.image_encoder, student.transformer):
         if part is not None:
             part.requires_grad_(False).eval()
@@ -97,8 +99,7 @@ def assemble(config: ConsistencyConfig, device: torch.device) -> Cast:
     if not whole:
         add_average(student.transformer)
     others = Reference(average, whole, AVERAGE), Reference(teacher, whole or bool(config.teacher))
-    null_text = encode_text(student.tokenizer, student.text_encoder, [""])
-    return Cast(student, *others, null_text, BlankMotion(student))
+    return Cast(student, *others, empty_text(student, row), BlankMotion(student))
 
 
 def split(cast: Cast, accelerator: Accelerator, half: bool) -> nn.Module:
@@ -184,7 +185,7 @@ def export(
     """Save the pipeline (or the adapter) with averaged weights, draw sheet and curves; all processes must come."""
     with averaged_pipeline(cast.student, state, twin):
         if state.accelerator.is_main_process:
-            save_trained(cast.student, state.folder, lora=bool(config.lora_rank))
+            save_trained(cast.student, state.folder, lora=bool(config.lora_rank), source=config.init_from)
             if config.validate:
                 sheet = state.folder / "sheets" / f"{step + 1:06d}.png"
                 log.write(
@@ -208,7 +209,9 @@ def main(config: ConsistencyConfig) -> None:
     folder = Path(config.output_dir)
     start_on_hub(config, accelerator, folder)
     pool = LatentPool(load_latents(config.data), config.num_latents)
-    cast = assemble(config, accelerator.device)
+    if config.stored_tokens:
+        require_tokens(pool.rows, config.init_from)
+    cast = assemble(config, accelerator.device, pool.rows[0])
     halve_encoders(cast.student, config.mixed_precision)
     require_fit(pool, cast.student)
     pool.show(ControlMaker(cast.student))

@@ -16,7 +16,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
 
-from ardrag.conditioning import Conditions, encode_text
+from ardrag.conditioning import Conditions
 from ardrag.flow import FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
 from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, seeded_generator
@@ -38,6 +38,7 @@ from training.losses import dmd, gan
 from training.memory import require_room
 from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
+from training.rollouts.tokens import empty_text, require_tokens, without_encoders
 from training.run import tiny
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
@@ -126,22 +127,25 @@ class Cast:
     blanks: BlankMotion
 
 
-def assemble(config: DistillConfig, device: torch.device) -> Cast:
-    """Load student and teacher, freeze what does not learn, build the critic from the teacher."""
+def assemble(config: DistillConfig, device: torch.device, row: Mapping[str, Any] | None = None) -> Cast:
+    """Load both models, freeze what does not learn, build the critic; ``row`` is a clip, for what tokens it stores."""
     scheduler = FewStepScheduler(
         config.sigmas,
         num_inference_steps=len(config.sigmas) - 1,
         eta=config.eta,
         first_frame=config.first_frame,
     )
-    student = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler)
+    left_out = without_encoders(config.stored_tokens)
+    student = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **left_out)
     student.transformer.register_to_config(chunk_frames=config.chunk_frames)
     encoders = {"text_encoder": student.text_encoder, "image_encoder": student.image_encoder}
     # Large encoders are public ones, the same in all models: one copy does for both.
-    teacher = ARDragPipeline.from_pretrained(config.teacher, **({} if tiny.began_here(student) else encoders))
+    own = not config.stored_tokens and tiny.began_here(student)
+    teacher = ARDragPipeline.from_pretrained(config.teacher, **({} if own else encoders))
     for pipeline in (student, teacher):
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.image_encoder, pipeline.transformer):
-            part.requires_grad_(False).eval()
+            if part is not None:
+                part.requires_grad_(False).eval()
         pipeline.to(device)
     whole, start = not config.lora_rank, None
     trunk = copy.deepcopy(teacher.transformer) if whole else teacher.transformer
@@ -152,9 +156,8 @@ def assemble(config: DistillConfig, device: torch.device) -> Cast:
         if config.lora_rank and config.mixed_precision == "bf16":  # 24 GB hold two models and large encoders so alone
             halve_base(model)
     critic = gan.Critic(trunk, gan.head_layers(trunk.config.num_layers)).to(device)
-    null_text = encode_text(teacher.tokenizer, teacher.text_encoder, [""])
     score = Reference(teacher.transformer, whole)
-    return Cast(student, teacher, critic, score, start, null_text, BlankMotion(student))
+    return Cast(student, teacher, critic, score, start, empty_text(teacher, row), BlankMotion(student))
 
 
 def split(cast: Cast, accelerator: Accelerator, half: bool) -> torch.nn.Module:
@@ -270,7 +273,7 @@ def export(
     """Save the pipeline (or the adapter) with averaged weights, draw sheets and curves; all processes must come."""
     with averaged_pipeline(cast.student, state, twin):
         if state.accelerator.is_main_process:
-            save_trained(cast.student, state.folder, lora=bool(config.lora_rank))
+            save_trained(cast.student, state.folder, lora=bool(config.lora_rank), source=config.init_from)
             if config.validate:
                 log.write(
                     step, **{"validation/path_error_px": draw_sheets(cast, state, config, f"{step + 1:06d}.png")}
@@ -315,7 +318,9 @@ def main(config: DistillConfig) -> None:
     pool = LatentPool(load_latents(config.data), config.num_latents)
     for length in {latents for latents, _, _ in pool.shapes}:
         chunk_edges(length, config.chunk_frames, config.first_frame == "encode")
-    cast = assemble(config, accelerator.device)
+    for name in (config.init_from, config.teacher) if config.stored_tokens else ():
+        require_tokens(pool.rows, name)
+    cast = assemble(config, accelerator.device, pool.rows[0])
     for pipeline in (cast.student, cast.teacher):
         halve_encoders(pipeline, config.mixed_precision)
     require_fit(pool, cast.student)

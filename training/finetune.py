@@ -232,8 +232,7 @@ def export(
     model.eval()
     with averaged_pipeline(pipeline, state, twin):
         if state.accelerator.is_main_process:
-            whose = config.init_from if config.stored_tokens else ""
-            save_trained(pipeline, state.folder, lora=bool(config.lora_rank), encoders=whose)
+            save_trained(pipeline, state.folder, lora=bool(config.lora_rank), source=config.init_from)
             if config.validate:
                 error = validation_sheet(pipeline, state.folder / "sheets" / f"{step + 1:06d}.png", config.num_latents)
                 log.write(step, **{"validation/path_error_px": error})

@@ -11,7 +11,7 @@ lengths. Rows are `ardrag.clips/v1` (docs/data.md). Several processes share the 
 several folders, of any size and length. What is stored of the tracks' control is only there to save time: a run that
 shows another one makes it when a clip is drawn (`training.controls.maker`). ``--control none`` stores none, and
 ``--clips`` reads encoded clips and makes their control alone anew. ``--tokens PIPELINE`` stores what its text and
-image encoders make of the clips, so that stage 1 need not load them (``--stored_tokens true``).
+image encoders make of the clips, so that stages 1 and 2 need not load them (``--stored_tokens true``).
 ``--push_to_hub OWNER/NAME`` also makes a dataset repository of the clips, which training takes by its name.
 
 With ``--categories occluded`` a folder holds the clips of the range that are hard in that way; given to training

@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from ardrag.conditioning import encode_image_tokens, encode_token_ids, token_ids
+from ardrag.conditioning import encode_image_tokens, encode_text, encode_token_ids, token_ids
 from pipelines import ARDragPipeline
 from pipelines.hub.client import MODEL_INDEX, fetch_pipeline, link_or_copy
 from training.run import tiny
@@ -89,6 +89,14 @@ def stored_tokens(rows: Iterable[Mapping[str, Any]], captions: Sequence[str]) ->
         text.append(unpack_text(row["text"] if caption else row["no_text"], shapes["text"]))
         image.append(unpack_half(row["image_tokens"], shapes["image"]))
     return torch.stack(text), torch.stack(image)
+
+
+def empty_text(pipeline: ARDragPipeline, row: Mapping[str, Any] | None) -> Tensor:
+    """Text tokens ``[1, Lt, Dt]`` of no text, by the encoder of ``pipeline``, or, if it has none, of ``row``."""
+    if pipeline.text_encoder is not None:
+        return encode_text(pipeline.tokenizer, pipeline.text_encoder, [""])
+    assert row is not None, "a run without encoders has clips"
+    return unpack_text(row["no_text"], json.loads(row["encoders"])["text"])[None]
 
 
 def require_tokens(dataset: Dataset, pipeline: str) -> None:

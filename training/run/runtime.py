@@ -290,18 +290,18 @@ def mark_exported(folder: Path, step: int) -> None:
     write_whole(folder / EXPORTED, {"step": step})
 
 
-def save_trained(pipeline: Any, folder: Path, lora: bool, encoders: str = "") -> None:
+def save_trained(pipeline: Any, folder: Path, lora: bool, source: str = "") -> None:
     """Write what was trained: the adapter to ``folder/lora``, or the whole pipeline to ``folder/pipeline``.
 
-    ``encoders`` names the pipeline whose text and image encoders are put beside it, where it was trained without.
+    ``source`` names the pipeline that it began as, whose encoders it gets where it was trained without.
     """
     with swapped_folder(folder / ("lora" if lora else "pipeline")) as target:
         if lora:
             save_lora(pipeline, target)
         else:
             pipeline.save_pretrained(target)
-            if encoders:
-                add_encoders(target, encoders)
+            if pipeline.text_encoder is None:
+                add_encoders(target, source)
 
 
 def run_stage(stage: Callable[[Any], None], config: Any) -> None:

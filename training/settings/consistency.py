@@ -43,6 +43,7 @@ class ConsistencyConfig(ScaleConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_whole_adapter()
+        self.require_no_encoder(self.validate)
         if self.solver_steps < 2:
             raise ValueError(f"solver_steps: {self.solver_steps} leaves nothing to be consistent with; use 24 to 96")
         if self.num_latents < 2:

@@ -60,6 +60,7 @@ class DistillConfig(MuonConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_whole_adapter()
+        self.require_no_encoder(self.validate)
         if self.cache_update not in ("rollout", "collapse"):
             raise ValueError(f"cache_update: {self.cache_update!r} is unknown; use rollout or collapse")
         if self.critic_updates < 1:

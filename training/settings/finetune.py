@@ -60,10 +60,6 @@ class FinetuneConfig(TrackConfig, MuonConfig):
         default=None,
         metadata={"help": "Train the text and image encoders too; default: those that began here, as small ones do."},
     )
-    stored_tokens: bool = field(
-        default=False,
-        metadata={"help": "Load no text and image encoder: take the tokens that training.precompute --tokens stored."},
-    )
     text_dropout: float = field(default=0.1, metadata={"help": "Share of clips without a caption."})
     motion_dropout: float = field(default=0.05, metadata={"help": "Share of clips without tracks."})
     muon_lr: float = field(default=0.02, metadata={"help": "Learning rate of matrices."})
@@ -89,9 +85,8 @@ class FinetuneConfig(TrackConfig, MuonConfig):
             raise ValueError(f"sink_frames: {self.sink_frames} is negative; 1 keeps the first latent in view, 0 none")
         if self.image_fill not in ("", "noise", "zeros", "grey", "picture"):
             raise ValueError(f"image_fill: {self.image_fill!r} is unknown; use noise, zeros, grey or picture")
-        if self.stored_tokens and (self.train_encoders or self.validate or not self.init_from):
-            raise ValueError(
-                "stored_tokens: nothing is encoded then; name init_from, set validate to false and no train_encoders"
-            )
+        self.require_no_encoder(self.validate)
+        if self.stored_tokens and (self.train_encoders or not self.init_from):
+            raise ValueError("stored_tokens: encoders are not there to be trained; name init_from, no train_encoders")
         if self.own_history and not self.causal:
             raise ValueError("own_history: only a causal model has a history; set causal to true, or own_history to 0")

@@ -82,6 +82,8 @@ class GrpoConfig(ScaleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.stored_tokens:
+            raise ValueError("stored_tokens: stage 3 makes clips of pictures and texts; leave it out")
         if self.mode not in MODES:
             raise ValueError(f"mode: {self.mode!r} is unknown; use {', '.join(MODES[:-1])} or {MODES[-1]}")
         if self.kernel not in KERNELS:

@@ -20,6 +20,10 @@ class ScaleConfig(HubConfig):
     lora_rank: int = field(default=0, metadata={"help": "Train a LoRA adapter of this rank instead of all weights."})
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999], metadata={"help": "AdamW's decay rates."})
     weight_decay: float = field(default=0.0, metadata={"help": "AdamW's weight decay."})
+    stored_tokens: bool = field(
+        default=False,
+        metadata={"help": "Load no text and image encoder: take the tokens that training.precompute --tokens stored."},
+    )
     report_to: str = field(
         default="", metadata={"help": "Tracker beside log.jsonl: tensorboard, wandb or trackio; empty = none."}
     )
@@ -30,6 +34,11 @@ class ScaleConfig(HubConfig):
             raise ValueError(f"betas: {self.betas} are not two rates in [0, 1); use 0.9 0.999")
         if self.report_to and self.report_to not in TRACKERS:
             raise ValueError(f"report_to: {self.report_to!r} is unknown; use {', '.join(TRACKERS)}, or leave it empty")
+
+    def require_no_encoder(self, validate: bool) -> None:
+        """Refuse what would need an encoder in a run that loads none."""
+        if self.stored_tokens and validate:
+            raise ValueError("stored_tokens: a sheet's clips would have to be encoded; set validate to false")
 
     def require_whole_adapter(self) -> None:
         """Refuse an adapter in parts, for stages that switch it off and on."""

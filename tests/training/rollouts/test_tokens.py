@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from transformers import CLIPVisionModel, UMT5EncoderModel
 
 from ardrag.conditioning import encode_image_tokens, encode_text
 from pipelines import ARDragPipeline
-from training import finetune, precompute
+from training import consistency, distill, finetune, precompute
+from training.consistency import ConsistencyConfig
+from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
+from training.grpo import GrpoConfig
 from training.precompute import PrecomputeConfig
 from training.rollouts.tokens import TokenMaker, encoders_digest, stored_tokens
 from training.run import tiny
@@ -53,27 +58,39 @@ def test_stored_tokens_are_the_encoders_own_and_those_of_an_empty_text(pipeline,
     assert len(told[0]["text"]) < text[0].numel() * 2, "what lies beyond the end takes no room"
 
 
-def configure(run_inputs, folder, **changes):
+def configure(run_inputs, folder, build=FinetuneConfig, **changes):
     settings = {"init_from": str(run_inputs / "pipeline"), "num_latents": 3, "steps": 3, "batch_size": 2, "warmup": 1}
-    settings |= {"log_every": 1, "save_every": 2, "validate": False, "text_dropout": 0.5, "output_dir": str(folder)}
-    return FinetuneConfig(**{**settings, **changes})
+    settings |= {"log_every": 1, "save_every": 2, "validate": False, "output_dir": str(folder)}
+    return build(**{**settings, **changes})
 
 
-def losses(config):
-    rows = read_rows(finetune.Path(config.output_dir) / "log.jsonl")
-    return [row[name] for row in rows for name in sorted(row) if name.startswith(("loss", "grad"))]
+def logged(config):
+    """All that a run wrote down, but for times."""
+    rows = read_rows(Path(config.output_dir) / "log.jsonl")
+    return [value for row in rows for name, value in sorted(row.items()) if not name.startswith("time/")]
+
+
+STAGES = {
+    "finetune": (finetune.main, FinetuneConfig, {"text_dropout": 0.5}, {"train_encoders": False}),
+    "consistency": (consistency.main, ConsistencyConfig, {"text_guidance": 1.0, "solver_steps": 6}, {}),
+    "distill": (distill.main, DistillConfig, {"teacher": "", "text_guidance": 1.0}, {}),
+}
+"""Of each stage how it is run, and what its run with encoders is told: not to train them."""
 
 
 @pytest.mark.slow
-def test_training_is_the_same_and_loads_no_encoder(run_inputs, kept, tmp_path, monkeypatch):
-    with_them = configure(run_inputs, tmp_path / "with", data=[kept], train_encoders=False)
-    finetune.main(with_them)
-    without = configure(run_inputs, tmp_path / "without", data=[kept], stored_tokens=True)
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_is_the_same_and_loads_no_encoder(stage, run_inputs, kept, tmp_path, monkeypatch):
+    main, build, settings, more = STAGES[stage]
+    settings |= {"teacher": str(run_inputs / "pipeline")} if "teacher" in settings else {}
+    with_them = configure(run_inputs, tmp_path / "with", build, data=[kept], **settings, **more)
+    main(with_them)
+    without = configure(run_inputs, tmp_path / "without", build, data=[kept], stored_tokens=True, **settings)
     with monkeypatch.context() as patch:
         for encoder in (UMT5EncoderModel, CLIPVisionModel):
             patch.setattr(encoder, "from_pretrained", lambda *_, **__: pytest.fail("an encoder was loaded"))
-        finetune.main(without)
-    assert losses(without) == pytest.approx(losses(with_them), rel=2e-3) and len(losses(without)) >= 6
+        main(without)
+    assert logged(without) == pytest.approx(logged(with_them), rel=1e-2, abs=1e-4) and len(logged(without)) >= 9
     made = ARDragPipeline.from_pretrained(tmp_path / "without" / "pipeline")
     before = ARDragPipeline.from_pretrained(run_inputs / "pipeline")
     for name in ("text_encoder", "image_encoder"):
@@ -96,10 +113,15 @@ def test_clips_without_tokens_or_with_others_are_refused(run_inputs, kept, tmp_p
         finetune.main(other)
 
 
-@pytest.mark.parametrize("changes", [{"validate": True}, {"train_encoders": True}, {"init_from": "", "vae": "vae"}])
-def test_what_would_need_an_encoder_is_refused(run_inputs, changes):
-    with pytest.raises(ValueError, match="stored_tokens: nothing is encoded then; name init_from, set validate to"):
-        configure(run_inputs, "run", stored_tokens=True, **changes)
+def test_what_would_need_an_encoder_is_refused(run_inputs):
+    for build in (FinetuneConfig, ConsistencyConfig, partial(DistillConfig, teacher="t")):
+        with pytest.raises(ValueError, match="stored_tokens: a sheet's clips would have to be encoded; set"):
+            configure(run_inputs, "run", build, stored_tokens=True, validate=True)
+    for changes in ({"train_encoders": True}, {"init_from": "", "vae": "vae"}):
+        with pytest.raises(ValueError, match="stored_tokens: encoders are not there to be trained; name init_from"):
+            configure(run_inputs, "run", stored_tokens=True, **changes)
+    with pytest.raises(ValueError, match="stored_tokens: stage 3 makes clips of pictures and texts; leave it out"):
+        GrpoConfig(init_from="a", output_dir="b", prompts=["c"], stored_tokens=True)
 
 
 @pytest.mark.slow
