@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.hub_process import HubProcess
 from tests.hub_server import HubServer
+from tests.preloaded import Preloaded
 from tests.worlds_library import write_made_up
 
 
@@ -54,36 +55,20 @@ def build_tiny_vae() -> Any:
     return fold_causal_convs(vae.eval().requires_grad_(False))
 
 
-def build_plain_vae() -> Any:
-    """With as few layers as there may be: for what is measured over thousands of latents."""
-    from diffusers import AutoencoderKLWan
-
-    from ardrag.streaming_vae import fold_causal_convs
-
-    sizes = {"base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1], "num_res_blocks": 0}
-    sizes |= {"patch_size": 2, "in_channels": 12, "out_channels": 12, "temperal_downsample": [True, True]}
-    vae = AutoencoderKLWan(**sizes, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
-    return fold_causal_convs(vae.eval().requires_grad_(False))
-
-
 def build_tiny_pipeline(
     scheduler: dict[str, Any] | None = None,
     transformer: dict[str, Any] | None = None,
     image_encoder: bool = True,
-    plain: bool = False,
 ) -> Any:
-    """`scheduler`: changes of its settings; `transformer`: changes of the tiny one's configuration.
-
-    `plain`: a `build_plain_vae` and one layer of the transformer, for half the time a latent.
-    """
+    """`scheduler`: changes of its settings; `transformer`: changes of the tiny one's configuration."""
     from ardrag.flow import FewStepScheduler
     from ardrag.transformer import CausalWanTransformer
     from pipelines import ARDragPipeline
     from training.run import tiny
 
     torch.manual_seed(0)
-    vae = build_plain_vae() if plain else build_tiny_vae()
-    model = tiny.build_transformer(vae, num_layers=1 if plain else 2, num_heads=2, head_dim=12, ffn_dim=32)
+    vae = build_tiny_vae()
+    model = tiny.build_transformer(vae, num_layers=2, num_heads=2, head_dim=12, ffn_dim=32)
     if transformer:  # without diffusers' own notes: keys listed there would fall back to the class's defaults
         config = {name: value for name, value in model.config.items() if not name.startswith("_")}
         model = CausalWanTransformer(**{**config, **transformer})
@@ -121,6 +106,14 @@ def picture() -> Image.Image:
     """A small colourful RGB picture."""
     pixels = np.random.default_rng(7).integers(0, 256, (SIDE // 4, SIDE // 4, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A `python` that starts at once; see `tests/preloaded.py`."""
+    preloaded = Preloaded(tmp_path_factory.mktemp("preloaded"))
+    yield preloaded.command
+    preloaded.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -270,12 +269,12 @@ def test_a_loss_that_is_no_number_stops_the_run(configure, monkeypatch, state_of
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_update_of_one(configure, tmp_path, state_of):
+def test_two_processes_make_the_update_of_one(configure, tmp_path, state_of, python):
     """Two ranks with one batch each are one rank that accumulates both (gloo; the sums are taken in another order)."""
     one, two = configure("one", gradient_accumulation_steps=2), configure("two")
     main(one)
     (tmp_path / "two.yaml").write_text(config_lines(two))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [*command, "training.distill", str(tmp_path / "two.yaml")],

@@ -3,7 +3,6 @@
 import copy
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -343,7 +342,7 @@ def test_a_reward_that_fails_stops_the_run_with_the_rollout_kept(configure, monk
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_update_of_one(configure, tmp_path, bright, state_of):
+def test_two_processes_make_the_update_of_one(configure, tmp_path, bright, state_of, python):
     """Two ranks with one prompt each are one rank that accumulates both."""
     one, two = configure("one", gradient_accumulation_steps=2, steps=2), configure("two", steps=2)
     main(one)
@@ -357,7 +356,7 @@ def test_two_processes_make_the_update_of_one(configure, tmp_path, bright, state
         ]
     )
     (tmp_path / "two.py").write_text(program)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
     arguments = [*command, str(tmp_path / "two.py"), str(tmp_path / "two.yaml")]
     done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

@@ -8,12 +8,12 @@ import pytest
 
 
 ROOT = Path(__file__).resolve().parents[3]
-MEBIBYTES = 12
-"""What 20,000 rows of three tracks, their control at each latent, and the noise of the measure may need."""
-KINDS = {"plain": 1000, "take": 5000}
+MEBIBYTES = 6
+"""What 6,000 rows of three tracks and their control at each latent need is 1.2; the rest is noise of the measure."""
+KINDS = {"plain": 1000, "take": 1500}
 """Latents of a session that remembers nothing but its window, and of a take in the Space, which can be rewound.
 
-Kept arrays break up the heap from the first latents on: three tiny ones a frame cost 13 MiB in 500 latents here.
+Kept arrays break up the heap: three tiny ones a frame cost 16 MiB between the 300th latent of a take and its last.
 """
 CODE = """
 import math, sys

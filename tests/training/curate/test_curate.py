@@ -174,10 +174,10 @@ def contents(folder):
 
 
 @pytest.mark.slow
-def test_killed_five_times_and_resumed_is_the_same_dataset(few, tmp_path):
+def test_killed_five_times_and_resumed_is_the_same_dataset(python, few, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([str(few), "--output_dir", str(whole), *OPTIONS]) == 0
-    command = [sys.executable, "-m", "training.curate", str(few), "--output_dir", str(killed), *OPTIONS]
+    command = [python, "-m", "training.curate", str(few), "--output_dir", str(killed), *OPTIONS]
     environment, chance = {**os.environ, "OMP_NUM_THREADS": "1"}, random.Random(0)
     for _ in range(5):
         begun = len(list(killed.glob("p*/*")))

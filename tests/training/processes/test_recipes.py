@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ ROOT = Path(__file__).parents[3]
 KINDS = ("forcing", "ode", "consistency")
 
 
-def follow(recipe, runs, **variables):
+def follow(python, recipe, runs, **variables):
     """Run a recipe's ``debug`` size in ``runs``."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{Path(python).parent}:{os.environ['PATH']}"
     own = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PATH": path, "RUNS": str(runs)}
     command = ["bash", str(ROOT / "training" / "recipes" / recipe), "debug"]
     done = subprocess.run(command, env={**own, **variables}, capture_output=True, text=True, timeout=900)
@@ -29,9 +28,9 @@ def systems(page):
 
 
 @pytest.mark.slow
-def test_the_tables_of_controls(tmp_path):
+def test_the_tables_of_controls(python, tmp_path):
     """A control with a module of its own, bidirectional and causal."""
-    follow("tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
+    follow(python, "tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
     assert systems(tmp_path / "controls.json") == ["track_ids", "causal, track_ids", "start", "still", "VAE", "truth"]
     made = [ARDragPipeline.from_pretrained(tmp_path / name / "pipeline") for name in ("track_ids", "causal_track_ids")]
     assert [pipe.control.name for pipe in made] == ["track_ids"] * 2
@@ -39,14 +38,14 @@ def test_the_tables_of_controls(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
-def test_starts_of_stage_2(tmp_path):
+def test_starts_of_stage_2(python, tmp_path):
     """From the tables' clips and a model of theirs to the page of seeds."""
-    follow("tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
+    follow(python, "tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
     of_tables = {
         "TEACHER": str(tmp_path / "track_ids" / "pipeline"),
         "DATA": f"{tmp_path / 'clips'} {tmp_path / 'two'}",
     }
-    follow("starts.sh", tmp_path / "starts", **of_tables)
+    follow(python, "starts.sh", tmp_path / "starts", **of_tables)
     starts = ["causal fine-tune", "ODE regression", "consistency"]
     assert systems(tmp_path / "starts" / "eval" / "report.json")[:3] == [f"{name}, seed 0" for name in starts]
     numbers = json.loads((tmp_path / "starts" / "starts.json").read_text())["summary"]
@@ -57,9 +56,9 @@ def test_starts_of_stage_2(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
-def test_stage_3_where_labels_are_noisy(tmp_path):
+def test_stage_3_where_labels_are_noisy(python, tmp_path):
     """The arm of the paper, with its page of both the runs and their clips."""
-    follow("small_grpo.sh", tmp_path, ARMS="true")
+    follow(python, "small_grpo.sh", tmp_path, ARMS="true")
     assert systems(tmp_path / "grpo.json") == ["before", "true, seed 0", "still", "VAE", "truth"]
     assert systems(tmp_path / "grpo_runs.json") == ["true, seed 0"]
     log = [json.loads(line) for line in (tmp_path / "true_0" / "log.jsonl").read_text().splitlines()]

@@ -32,8 +32,8 @@ def environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
 
 
-def start(processes, runs):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+def start(processes, runs, python=sys.executable):
+    command = [python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     arguments = [*command, stages_process.__file__, *(f"{stage}={file}" for stage, file in runs)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(arguments, cwd=ROOT, env=environment(), **pipes)
@@ -120,8 +120,8 @@ def weights(config):
     return load_file(Path(config.output_dir) / "pipeline" / "transformer" / "diffusion_pytorch_model.safetensors")
 
 
-def together(processes, configs):
-    job = start(processes, [(stage, write(config)) for stage, config in configs.items()])
+def together(python, processes, configs):
+    job = start(processes, [(stage, write(config)) for stage, config in configs.items()], python)
     _, errors = job.communicate(timeout=1500)
     assert job.returncode == 0, errors[-4000:]
 
@@ -136,13 +136,13 @@ def require_same(stage, alone, other):
 
 
 @pytest.mark.slow
-def test_every_stage_is_the_same_alone_shared_and_resumed(configs):
+def test_every_stage_is_the_same_alone_shared_and_resumed(python, configs):
     """Three steps of one process, of four, and two steps of two processes that one goes on from."""
     alone, four, two = (
         configs(name, processes, shard=processes > 1, steps=3) for name, processes in (("a", 1), ("f", 4), ("p", 1))
     )
-    together(4, four)
-    together(2, configs("p", 2, steps=2))
+    together(python, 4, four)
+    together(python, 2, configs("p", 2, steps=2))
     for stage in alone:
         stages_process.run(stage, str(write(alone[stage])))
         assert len(norms(alone[stage])) >= 3
@@ -178,12 +178,12 @@ def test_a_killed_process_ends_the_job_with_one_line_and_it_goes_on(configs, tmp
 
 
 @pytest.mark.slow
-def test_the_recipe_of_the_large_model_runs_on_two_processes(tmp_path):
+def test_the_recipe_of_the_large_model_runs_on_two_processes(python, tmp_path):
     """All stages from a random model of its layout to a published folder, with the presets of the large model."""
     variables = {
         **environment(),
         "RUNS": str(tmp_path / "runs"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
     }
     done = subprocess.run(
         ["bash", str(ROOT / "training" / "recipes" / "ardrag_1_3b.sh"), "mock"],

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,11 @@ from training.run.shard import blocks_of, inner, rollout_precision
 ROOT = Path(__file__).parents[3]
 
 
-def launch(processes, *work):
+def launch(python, processes, *work):
     """Run `shard_process` on so many processes: kinds and folders, one after the other; returns what each found."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, *several, shard_process.__file__, *(f"{kind}={folder}" for kind, folder in work)]
+    arguments = [python, *several, shard_process.__file__, *(f"{kind}={folder}" for kind, folder in work)]
     done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return [load_file(folder / f"{kind} on {processes}") for kind, folder in work]
@@ -41,9 +40,9 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
+def split(python, tmp_path_factory):
     folder = tmp_path_factory.mktemp("split")
-    return folder, *launch(2, ("all", folder))
+    return folder, *launch(python, 2, ("all", folder))
 
 
 def require_same(one, other):
@@ -76,11 +75,11 @@ def test_a_state_of_two_processes_goes_on_alone(split):
 
 
 @pytest.mark.slow
-def test_a_state_goes_on_on_any_number_of_processes(alone, tmp_path):
+def test_a_state_goes_on_on_any_number_of_processes(python, alone, tmp_path):
     of_four = tmp_path / "four"
-    four, *found = launch(4, ("all", of_four), ("resume", alone[0]))
+    four, *found = launch(python, 4, ("all", of_four), ("resume", alone[0]))
     require_same(alone[1], four)
-    found += [here("resume", of_four), *launch(2, ("resume", of_four), ("resume", alone[0]))]
+    found += [here("resume", of_four), *launch(python, 2, ("resume", of_four), ("resume", alone[0]))]
     for one in found:
         torch.testing.assert_close(one["losses"], four["losses"], rtol=1e-6, atol=0)
 
