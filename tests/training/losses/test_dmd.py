@@ -116,6 +116,7 @@ def as_clips(points):
     return points[:, :, None, None, None]
 
 
+@pytest.mark.slow
 def test_distillation_recovers_a_mixture():
     """Means and weights of both modes within 5 % (of the modes' distance, and of the weight)."""
     generator, critic = network(2, 64), network(3, 96)
