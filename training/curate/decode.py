@@ -42,6 +42,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise Unusable("no video")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise Unusable("no decoder")
             stream.codec_context.options = {"err_detect": "explode"}  # damage is not to be painted over
             yield container, stream
     except (av.error.FFmpegError, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,8 @@ def videos_of(place: str, downloads: Path) -> Iterator[Source]:
     """The videos of one place."""
     path = Path(place)
     if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise ValueError(f"videos: {place} may not be read; give yourself the right to, or another folder")
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
         if not files:
             raise ValueError(f"videos: {place} holds no video ({', '.join(SUFFIXES)})")

@@ -75,6 +75,12 @@ def test_damage_in_the_middle_is_noticed(folder, scene, write):
         list(read_frames(folder / "broken.mp4"))
 
 
+def test_a_codec_that_nobody_here_can_decode(clip, folder):
+    (folder / "strange.mp4").write_bytes(clip[2].read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(Unusable, match="no decoder"):
+        probe(folder / "strange.mp4")
+
+
 def test_sound_alone_is_no_video(folder):
     import av
 

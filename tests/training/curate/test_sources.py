@@ -35,6 +35,12 @@ def test_a_file_and_a_list(folder):
         found(folder, [str(folder / "list.txt")])
 
 
+def test_a_folder_that_may_not_be_read(folder, monkeypatch):
+    monkeypatch.setattr("training.curate.sources.os.access", lambda path, mode: path != folder)
+    with pytest.raises(ValueError, match="videos: .* may not be read; give yourself the right to, or another folder"):
+        found(folder)
+
+
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "map"])
 def test_tables(folder, kind):
     rows = [{"file_name": "c.gif", "text": "a cat"}, {"file_name": "a.mp4", "text": "from the table"}]
