@@ -32,7 +32,7 @@ def test_ci_calls_the_test_command_of_the_readme() -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines()]
     assert "pip install -r requirements-dev.txt && python -m pytest" in commands
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert any(re.fullmatch(r"python -m pytest( -n \d+)?( --durations \d+)?", line) for line in script)
+    assert any(re.fullmatch(r"python -m pytest( -n \d+)?( --dist \w+)?( --durations \d+)?", line) for line in script)
 
 
 def test_files_and_modules_named_in_the_readme_exist() -> None:
