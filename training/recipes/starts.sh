@@ -38,8 +38,10 @@ for seed in $seeds; do
   systems+=("causal fine-tune, seed $seed=$runs/forcing_$seed/pipeline" "ODE regression, seed $seed=$runs/ode_$seed/pipeline"
     "consistency, seed $seed=$runs/consistency_$seed/pipeline")
 done
+[ -f "$runs/start_3/model_index.json" ] || python -m training.export --pipeline "$start" --num_inference_steps 3 \
+  --output_dir "$runs/start_3"
 say "side by side"
-python -m eval.run --suite small --systems "${systems[@]}" "common start, 12 steps=$start" "teacher, 24 steps=$teacher@24" \
-  still $bench --num_long_clips 0 --workers 1 --tracker patch --title "Starts of stage 2" \
+python -m eval.run --suite small --systems "${systems[@]}" "common start, 3 steps=$runs/start_3" \
+  $bench --num_long_clips 0 --workers 1 --tracker patch --title "Starts of stage 2" \
   --output_dir "$runs/eval"
 python -m eval.report.seeds "$runs/eval/report.json" --title "Starts of stage 2" --report "$reports/starts"
