@@ -38,6 +38,7 @@ def roll_out(transformer, clips, half=False):
         noise = GeneratorNoise([seeded_generator(7, clip)], torch.device("cpu"), torch.float32)
         with gathered(transformer), torch.autocast("cpu", torch.bfloat16, enabled=half):
             rollout = self_rollout(transformer, conditions, SIGMAS, 1.0, noise, reference, 1)
+            assert not any(isinstance(p, DTensor) for p in transformer.parameters())  # gathered once, for all of it
         found.append((rollout, conditions))
     return found
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import DistributedType
 
 from training.distill import DistillConfig
 from training.finetune import FinetuneConfig
@@ -94,6 +96,13 @@ def test_every_preset_parses(path):
     config = parse_config(stage, [str(path), *options])
     values = yaml.safe_load(path.read_text())
     assert all(type(values[name])(getattr(config, name)) == values[name] for name in values)
+
+
+@pytest.mark.parametrize(("name", "machines", "processes"), [("fsdp2_8gpu", 1, 8), ("fsdp2_2x8gpu", 2, 16)])
+def test_accelerate_launches_one_process_for_each_gpu_and_splits_nothing_itself(name, machines, processes):
+    config = load_config_from_file(str(PRESETS[0].parent / "accelerate" / f"{name}.yaml"))
+    assert (config.num_machines, config.num_processes, config.mixed_precision) == (machines, processes, "bf16")
+    assert config.distributed_type == DistributedType.MULTI_GPU and not config.fsdp_config
 
 
 def test_there_are_presets():

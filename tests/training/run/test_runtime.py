@@ -144,6 +144,25 @@ def test_only_the_process_that_writes_touches_log_and_configuration(tmp_path):
     assert RunLog(tmp_path, 9).rows() == [] and (tmp_path / "config.yaml").read_text() == f"output_dir: {tmp_path}\n"
 
 
+def test_a_tracker_is_told_the_settings_and_every_row(tmp_path):
+    @dataclass
+    class Config:
+        output_dir: str
+
+    class Tracked(SimpleNamespace):
+        def init_trackers(self, name, settings):
+            self.told = [(name, settings)]
+
+        def log(self, row, step):
+            self.told.append((step, row))
+
+    accelerator = Tracked(is_main_process=True, log_with=["any"], trackers=[])
+    log = start_log(accelerator, Config(str(tmp_path)), 0)
+    log.write(3, loss=0.5)
+    assert accelerator.told == [("ardrag", {"output_dir": str(tmp_path)}), (3, {"step": 3, "loss": 0.5})]
+    assert log.rows() == [{"step": 3, "loss": 0.5}]
+
+
 def test_smoothing_begins_at_the_first_value_and_forgets_it():
     assert smoothed([4.0]) == [4.0] and smoothed([]) == []
     found = smoothed([10.0] + [0.0] * 50)
