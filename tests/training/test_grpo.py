@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import concatenate_datasets
 from safetensors.torch import load_file
 
 from ardrag.judges.rewards import near_tracks
@@ -308,6 +309,30 @@ def test_it_learns_what_is_rewarded(configure, bright):
         for folder in (config.init_from, Path(config.output_dir) / "pipeline")
     )
     assert after > before
+
+
+@pytest.mark.slow
+def test_clips_of_mixed_shapes_train_and_the_pipeline_generates_at_each(
+    configure, bright, make_clips, tmp_path, monkeypatch
+):
+    mixed = concatenate_datasets([make_clips(3, 3, 64, 64), make_clips(3, 3, 48, 64, seed=1)])
+    mixed.save_to_disk(tmp_path / "mixed")
+    sizes = []
+
+    def collect(pipeline, prompt, *more):
+        sizes.append(prompt.image.shape[:2])
+        return grpo_collect(pipeline, prompt, *more)
+
+    grpo_collect = grpo.collect
+    monkeypatch.setattr(grpo, "collect", collect)
+    config = configure(prompts=str(tmp_path / "mixed"), steps=6, save_every=6)
+    main(config)
+    assert len(sizes) == 6 and set(sizes) == {(64, 64), (48, 64)}
+    pipeline = ARDragPipeline.from_pretrained(Path(config.output_dir) / "pipeline")
+    for height, width in set(sizes):
+        picture = np.zeros((height, width, 3), np.uint8)
+        made = pipeline(picture, num_frames=5, height=height, width=width, output_type="np").frames[0]
+        assert made.shape == (5, height, width, 3) and np.isfinite(made).all()
 
 
 def test_lora_keeps_the_model_and_saves_the_adapter(configure, bright, saved):
