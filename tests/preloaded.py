@@ -3,7 +3,7 @@
 A start of Python with torch and diffusers is 5 to 6 s of a core, a fork of one that has imported them a tenth of a
 second. Commands run as ever, but for variables that libraries read when they are imported: those are the first one's.
 
-    python tests/preloaded.py SOCKET        # the one that has imported everything
+    python tests/preloaded.py NAME          # the one that has imported everything (Linux: an abstract socket)
     FOLDER/python -m training.finetune ...  # asks it (`Preloaded`): same arguments, folder, variables and files
 """
 
@@ -16,16 +16,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import uuid
 from pathlib import Path
 
 
 ROOT = Path(__file__).resolve().parents[1]
-ASK = """#!{python} -IS
+COMMAND = """#!/bin/sh
+exec '{python}' -IS '{ask}' "$@"
+"""
+ASK = r"""
 import json, os, socket, sys
 
 asked = socket.socket(socket.AF_UNIX)
-asked.connect({path!r})
+asked.connect("\0{name}")
 request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), {command!r}]).encode()
 socket.send_fds(asked, [len(request).to_bytes(8, "big")], [0, 1, 2])
 asked.sendall(request)
@@ -40,26 +43,28 @@ class Preloaded:
     """The process that has imported everything, and ``command``, the `python` that asks it."""
 
     def __init__(self, folder):
-        self.command, place = str(folder / "python"), str(folder / "asked")
-        Path(self.command).write_text(ASK.format(python=sys.executable, path=place, command=self.command))
+        self.command, name = str(folder / "python"), f"ardrag-{uuid.uuid4()}"
+        ask = folder / "ask.py"
+        ask.write_text(ASK.format(name=name, command=self.command))
+        Path(self.command).write_text(COMMAND.format(python=sys.executable, ask=ask))
         Path(self.command).chmod(0o755)
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen([sys.executable, __file__, place], cwd=ROOT, env=variables)
-        while not os.path.exists(place):
-            assert self._process.poll() is None, "what tests need cannot be imported"
-            time.sleep(0.1)
+        command, options = [sys.executable, __file__, name], {"cwd": ROOT, "env": variables}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+        assert self._process.stdout.readline() == "ready\n", "what tests need cannot be imported"
 
     def close(self):
         self._process.kill()
+        self._process.stdout.close()
         self._process.wait()
 
 
-def serve(path):
+def serve(name):
     """Answer for ever; returns in a new process, as one that has been started with the arguments that it returns."""
     server = socket.socket(socket.AF_UNIX)
-    server.bind(f"{path}.new")
+    server.bind(f"\0{name}")
     server.listen(64)
-    os.rename(f"{path}.new", path)
+    print("ready", flush=True)
     signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))
     while True:
         asked, _ = server.accept()
