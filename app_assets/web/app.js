@@ -261,7 +261,11 @@ async function playTrailer(page) {
   if (!page.settings.trailer || page.picture || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   const shown = $("trailer");
   shown.src = "trailer.webp";
-  await shown.decode();
+  try {
+    await shown.decode();
+  } catch {
+    return; // the page works without it
+  }
   page.open(example);
   await page.setPicture(example);
   shown.hidden = false;

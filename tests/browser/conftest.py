@@ -65,15 +65,20 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(address: str, chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Opens the page in a fresh context; fails afterwards if anything was written to the console as an error."""
+    """Opens the page in a fresh context; fails afterwards if anything was written to the console as an error.
+
+    ``broken`` is the address of a picture that comes damaged.
+    """
     errors: list[str] = []
     contexts = []
 
-    def opened(path: str = "", **options: Any) -> Any:
+    def opened(path: str = "", broken: str = "", **options: Any) -> Any:
         settings = {"viewport": {"width": 1200, "height": 940}, "accept_downloads": True, **options}
         contexts.append(chromium.new_context(**settings))
         tab = contexts[-1].new_page()
         tab.set_default_timeout(60_000)
+        if broken:
+            tab.route(broken, lambda route: route.fulfill(body=b"no picture", content_type="image/webp"))
         tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: errors.append(str(error)))
         tab.goto(path if path.startswith("http") else address + path)

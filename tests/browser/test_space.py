@@ -81,6 +81,8 @@ def test_the_first_example_plays_once_by_itself(open_page: Any, bundled: Any) ->
         assert page.is_hidden("#empty") and page.inner_text("#frame") == "–", "the picture is there; nothing was made"
         quiet = open_page(url, reduced_motion="reduce")
         assert quiet.is_visible("#empty") and quiet.is_hidden("#trailer")
+        without = open_page(url, broken="**/trailer.webp")
+        assert without.is_visible("#empty"), "the page waits for a picture whether the trailer can be shown or not"
 
 
 def test_example_runs_with_one_click_to_a_finished_mp4(page: Any, tmp_path: Path) -> None:
