@@ -63,3 +63,10 @@ def test_stage_3_where_labels_are_noisy(python, tmp_path):
     assert systems(tmp_path / "grpo_runs.json") == ["true, seed 0"]
     log = [json.loads(line) for line in (tmp_path / "true_0" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log if "reward/motion" in row] == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
+def test_curated_tracks_beside_true_ones(python, tmp_path):
+    follow(python, "curated.sh", tmp_path)
+    assert systems(tmp_path / "report.json")[:3] == ["true, seed 0", "curated, seed 0", "start"]
