@@ -16,7 +16,7 @@ runs="${RUNS:-runs/curated}"
 report="${REPORT:-$runs/report}"
 vae="checkpoints/ardrag-tiny/vae"
 case "$size" in
-  debug) clips=6; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 2 --num_frames 17"; steps=2 ;;
+  debug) clips=6; tune="--steps 2 --batch_size 2 --save_every 2"; bench="--num_clips 3 --num_frames 17"; steps=2 ;;
   cpu)   clips=400; tune=""; bench="--num_clips 24 --num_frames 25"; steps=24 ;;
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;
 esac
