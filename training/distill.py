@@ -12,11 +12,10 @@ to where the discriminator on the critic's trunk takes its clips for real ones. 
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ardrag.conditioning import Conditions
-from ardrag.flow import FewStepScheduler, add_noise, clean_from_velocity, shift_sigmas
+from ardrag.flow import add_noise, clean_from_velocity, shift_sigmas
 from ardrag.guidance import Guidance
 from ardrag.rollout import GeneratorNoise, seeded_generator
-from pipelines import ARDragPipeline
 from training.controls.maker import ControlMaker
 from training.losses import dmd, gan
 from training.memory import require_room
-from training.rollouts.conditions import BlankMotion, clip_conditions, halve_encoders
+from training.rollouts.cast import Cast, assemble, split
+from training.rollouts.conditions import clip_conditions, halve_encoders
 from training.rollouts.self_rollout import SelfRollout, chunk_edges, replay, self_rollout
-from training.rollouts.tokens import empty_text, require_tokens, without_encoders
-from training.run import tiny
+from training.rollouts.tokens import require_tokens
 from training.run.checkpoint import RunState
 from training.run.config import parse_config
 from training.run.data import LatentBatch, LatentPool, load_latents, require_fit, shape_generator
@@ -52,9 +50,7 @@ from training.run.runtime import (
     RunLog,
     clip_generators,
     exported_step,
-    halve_base,
     leave,
-    let_learn,
     mark_exported,
     require_finite,
     run_stage,
@@ -62,7 +58,7 @@ from training.run.runtime import (
     start_log,
     step_generator,
 )
-from training.run.shard import averaged_pipeline, clip_gradients, gathered, rollout_precision, shard, sum_gradients
+from training.run.shard import averaged_pipeline, clip_gradients, gathered, rollout_precision, sum_gradients
 from training.run.validation import comparison_sheet, validation_sheet
 from training.settings.distill import DistillConfig
 
@@ -110,61 +106,6 @@ def draw_exit_step(config: DistillConfig, step: int) -> int:
     """The exit step of this training step: uniform, the same for all clips and on all ranks."""
     generator = step_generator(config.seed, step, 2**31)
     return int(torch.randint(len(config.sigmas) - 1, (), generator=generator))
-
-
-@dataclass(frozen=True)
-class Cast:
-    """Who takes part: the student that learns, the frozen teacher, the critic, and the frozen start of the student."""
-
-    student: ARDragPipeline
-    teacher: ARDragPipeline
-    critic: gan.Critic
-    score: Reference
-    """The teacher's transformer, frozen: without an adapter where the critic is the same one with it."""
-    start: Reference | None
-    """Frozen, where the first steps regress to its ODE."""
-    null_text: Tensor
-    blanks: BlankMotion
-
-
-def assemble(config: DistillConfig, device: torch.device, row: Mapping[str, Any] | None = None) -> Cast:
-    """Load both models, freeze what does not learn, build the critic; ``row`` is a clip, for what tokens it stores."""
-    scheduler = FewStepScheduler(
-        config.sigmas,
-        num_inference_steps=len(config.sigmas) - 1,
-        eta=config.eta,
-        first_frame=config.first_frame,
-    )
-    left_out = without_encoders(config.stored_tokens)
-    student = ARDragPipeline.from_pretrained(config.init_from, scheduler=scheduler, **left_out)
-    student.transformer.register_to_config(chunk_frames=config.chunk_frames)
-    encoders = {"text_encoder": student.text_encoder, "image_encoder": student.image_encoder}
-    # Large encoders are public ones, the same in all models: one copy does for both.
-    own = not config.stored_tokens and tiny.began_here(student)
-    teacher = ARDragPipeline.from_pretrained(config.teacher, **({} if own else encoders))
-    for pipeline in (student, teacher):
-        for part in (pipeline.vae, pipeline.text_encoder, pipeline.image_encoder, pipeline.transformer):
-            if part is not None:
-                part.requires_grad_(False).eval()
-        pipeline.to(device)
-    whole, start = not config.lora_rank, None
-    trunk = copy.deepcopy(teacher.transformer) if whole else teacher.transformer
-    if config.ode_steps:
-        start = Reference(copy.deepcopy(student.transformer) if whole else student.transformer, whole)
-    for model in (student.transformer, trunk):
-        let_learn(model, config)
-        if config.lora_rank and config.mixed_precision == "bf16":  # 24 GB hold two models and large encoders so alone
-            halve_base(model)
-    critic = gan.Critic(trunk, gan.head_layers(trunk.config.num_layers)).to(device)
-    score = Reference(teacher.transformer, whole)
-    return Cast(student, teacher, critic, score, start, empty_text(teacher, row), BlankMotion(student))
-
-
-def split(cast: Cast, accelerator: Accelerator, half: bool) -> torch.nn.Module:
-    """Shard all models of ``cast``; returns the student's twin."""
-    for model in (cast.critic, cast.teacher.transformer, *([] if cast.start is None else [cast.start.own])):
-        shard(model, accelerator, half)
-    return shard(cast.student.transformer, accelerator, half)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from datasets import load_from_disk
+from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines import ARDragPipeline
@@ -228,6 +230,18 @@ def test_interrupted_and_resumed_is_the_same_run(configure, run_inputs, monkeypa
     assert [row["step"] for row in rows[1]] == [0, 2]
     for one, other in zip(*rows, strict=True):
         assert timeless(one) == timeless(other)
+    if "data" in changes:
+        generates_at_each_size(Path(whole.output_dir), changes["data"])
+
+
+def generates_at_each_size(folder, data):
+    """The pipeline that a run of mixed shapes leaves makes videos of all of them."""
+    loaded = ARDragPipeline.from_pretrained(folder / "pipeline")
+    sizes = {(row["height"], row["width"]) for name in data for row in load_from_disk(name)}
+    assert len(sizes) == 2
+    for height, width in sizes:
+        (frames,) = loaded(Image.new("RGB", (width, height)), num_frames=5, height=height, width=width).frames
+        assert [frame.size for frame in frames] == [(width, height)] * 5
 
 
 @pytest.mark.slow
