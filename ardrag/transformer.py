@@ -302,22 +302,19 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         else:
             temb, modulation = kv_cache.kept(timestep, None, lambda level: self._embed_time(level, dtype))
         text, image = self._embed_context(encoder_hidden_states, encoder_hidden_states_image, plan)
-        hidden_states = self._run_blocks(hidden_states, text, image, modulation, rotary, plan)
+        for block in self.blocks:  # here, where nobody else holds on to what goes into the first
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(
+                    block, hidden_states, text, image, modulation, rotary, plan
+                )
+            else:
+                hidden_states = block(hidden_states, text, image, modulation, rotary, plan)
         if clean_context is not None:
             hidden_states, temb = (x[:, x.shape[1] // 2 :] for x in (hidden_states, temb))
         sample = self._velocity(hidden_states, temb, slots, level, grid)
         if update_cache and kv_cache is not None:
             kv_cache.append(num_frames)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
-
-    def _run_blocks(self, hidden_states: torch.Tensor, *inputs: Any) -> torch.Tensor:
-        """All blocks after one another; each is run again in the backward pass where memory is to be saved."""
-        for block in self.blocks:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden_states = self._gradient_checkpointing_func(block, hidden_states, *inputs)
-            else:
-                hidden_states = block(hidden_states, *inputs)
-        return hidden_states
 
     def _spans(self, num_frames: int, first_chunk_frames: int | None) -> tuple[Span, ...]:
         config = self.config
