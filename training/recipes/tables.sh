@@ -62,7 +62,8 @@ for control in $causal; do
   systems+=("causal, $control=$runs/causal_$control/pipeline")
 done
 say "the systems side by side"
-bounds=("start=$runs/start/pipeline@$steps" still "VAE=vae:$runs/start/pipeline")
+bounds=("start=$runs/start/pipeline@$steps")
+[ "$size" = debug ] || bounds+=(still "VAE=vae:$runs/start/pipeline")
 python -m eval.run --suite small --systems "${systems[@]}" "${bounds[@]}" $bench --num_long_clips 0 --workers 1 \
   --tracker patch --vae checkpoints/ardrag-tiny --title "Controls, trained alike" --output_dir "$runs/eval" \
   --report "$reports/controls"
