@@ -312,8 +312,12 @@ def run_stage(stage: Callable[[Any], None], config: Any) -> None:
     """
     line = f"{config.output_dir}: the run has stopped (%s); its last whole state is intact, the same command goes on"
 
+    def stopped(why: str) -> SystemExit:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out; told again there, it would say so again
+        return SystemExit(line % why)
+
     def stop(*_: Any) -> None:
-        raise SystemExit(line % "it was told to, or another of its processes has ended")
+        raise stopped("it was told to, or another of its processes has ended")
 
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -321,7 +325,7 @@ def run_stage(stage: Callable[[Any], None], config: Any) -> None:
     except RuntimeError as error:
         if not any(word in str(error) for word in LOST):
             raise
-        raise SystemExit(line % "another of its processes has ended") from None
+        raise stopped("another of its processes has ended") from None
 
 
 def leave() -> None:

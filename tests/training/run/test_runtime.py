@@ -1,8 +1,11 @@
 """The tools of every loop: generators by step, a log that tells one story, exports whole or not at all."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +27,7 @@ from training.run.runtime import (
     exported_step,
     mark_exported,
     require_finite,
+    run_stage,
     smoothed,
     start_log,
     step_generator,
@@ -248,3 +252,24 @@ def test_one_of_several_processes_leaves_before_python_is_taken_down(tmp_path):
 
     assert said(str(tmp_path / "meeting")) == ["finished"]
     assert said() == ["alone", "finished", "taken down"]
+
+
+def told(config):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+
+
+def lost(config):
+    raise RuntimeError("[gloo] Connection closed by peer")
+
+
+@pytest.mark.parametrize("stage", [told, lost])
+def test_a_stage_that_ends_early_says_so_once(stage):
+    """Whoever ends the job tells all of its processes, also one that is on its way out."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match=r"runs/a: the run has stopped .*; its last whole state is intact"):
+            run_stage(stage, SimpleNamespace(output_dir="runs/a"))
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
