@@ -45,10 +45,10 @@ from training.run.metrics import Meter
 from training.run.optim import build_optimizer, warmup_cosine
 from training.run.runtime import (
     RunLog,
-    add_lora,
     clip_generators,
     exported_step,
     leave,
+    let_learn,
     mark_exported,
     require_finite,
     run_stage,
@@ -249,11 +249,9 @@ def prepare_model(pipeline: ARDragPipeline, config: FinetuneConfig) -> Condition
         if part is not None:
             part.requires_grad_(False).eval()
     model = ConditionedModel(pipeline)
-    if config.gradient_checkpointing:
-        pipeline.transformer.enable_gradient_checkpointing()
     if config.lora_rank:
         model.requires_grad_(False)
-        add_lora(pipeline.transformer, config.lora_rank, alpha=config.lora_rank)
+    let_learn(pipeline.transformer, config)
     return model
 
 

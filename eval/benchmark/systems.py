@@ -25,6 +25,7 @@ from PIL import Image
 
 from ardrag.streaming_vae import StreamingVAE
 from eval.benchmark.videos import read_video
+from eval.metrics.latents import encoded
 from eval.model import BUNDLED_NAME, load_pipeline, model_folder
 from eval.suites.case import Case, Pixels, Suite, fit_case
 from pipelines import ARDragPipeline
@@ -190,9 +191,7 @@ def _reconstructed(pipeline: ARDragPipeline, case: Case) -> Made:
 @torch.no_grad()
 def reconstruct(pipeline: ARDragPipeline, frames: Pixels) -> Pixels:
     """Frames ``[T, H, W, 3]`` through the VAE and back: what no model on these latents can beat."""
-    vae = StreamingVAE(pipeline.vae)
-    pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    return to_frames(vae.decode(vae.encode(pixels.to(pipeline.vae.device, pipeline.vae.dtype)))[0])
+    return to_frames(StreamingVAE(pipeline.vae).decode(encoded(pipeline.vae, frames))[0])
 
 
 def _at_once(pipeline: ARDragPipeline, case: Case, steps: int | None, seed: int) -> Made:

@@ -33,12 +33,13 @@ class LatentError:
 
         None if the tracks show nothing there.
         """
-        made, true = (self._encoded(video) for video in (frames, truth[: len(frames)]))
+        made, true = (encoded(self._vae, video)[0].float().cpu() for video in (frames, truth[: len(frames)]))
         near = near_tracks(tracks, made.shape[1:], RADIUS, self._vae.config.scale_factor_temporal)
         squared = (made - true).square().mean(0)[1:][near[1:]]
         return squared.mean().item() if len(squared) else None
 
-    def _encoded(self, video: Pixels) -> torch.Tensor:
-        """Latents ``[C, F, h, w]`` of a video."""
-        pixels = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        return StreamingVAE(self._vae).encode(pixels.to(self._vae.device, self._vae.dtype))[0].float().cpu()
+
+def encoded(vae: AutoencoderKLWan, video: Pixels) -> torch.Tensor:
+    """Normalised latents ``[1, C, F, h, w]`` of a video uint8 ``[T, H, W, 3]``."""
+    pixels = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    return StreamingVAE(vae).encode(pixels.to(vae.device, vae.dtype))
