@@ -140,7 +140,8 @@ def roll_out(
         sigmas, update, eta = solver_sigmas(config), "rollout", 0.0
         exit_step = sigmas.index(level)
     with source.model() as player, gathered(player), rollout_precision(player):
-        rollout = self_rollout(player, conditions, sigmas, eta, noise, reference, exit_step, update)
+        truth = batch.latents if update == "truth" else None
+        rollout = self_rollout(player, conditions, sigmas, eta, noise, reference, exit_step, update, truth=truth)
     return Scene(batch, draws, conditions, score_conditions, rollout)
 
 

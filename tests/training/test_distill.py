@@ -196,10 +196,37 @@ def test_ode_regression_aims_at_the_end_of_the_trajectory(configure):
     assert loss.item() == pytest.approx(clean[:, :, 1:].square().mean().item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("first_frame", ["encode", "generate"])
+def test_with_truth_the_filmed_clip_is_the_history_and_the_prediction_learns(configure, first_frame):
+    config = configure(cache_update="truth", first_frame=first_frame)
+    cast, scene = scene_of(config)
+    assert torch.equal(scene.rollout.latents, scene.batch.latents)
+    assert not torch.allclose(scene.rollout.exit_clean[:, :, 1:], scene.batch.latents[:, :, 1:], atol=0.1)
+    clean = replay_of(cast, scene)
+    torch.testing.assert_close(clean, scene.rollout.exit_clean, rtol=0, atol=1e-4)
+    distill.student_loss(Learner(cast.student.transformer), cast, scene, config)[0].backward()
+    assert any(p.grad is not None and p.grad.any() for p in cast.student.transformer.parameters())
+
+
+def replay_of(cast, scene):
+    model = cast.student.transformer
+    with torch.no_grad():
+        return distill.replay(model, model, scene.rollout, scene.conditions)
+
+
+@pytest.mark.slow
+def test_the_ode_that_is_regressed_to_has_its_own_history(configure):
+    """Whatever the history of the updates after it: a trajectory ends where it ends."""
+    _, scene = scene_of(configure(ode_steps=1, ode_solver_steps=4, cache_update="truth"), ode=True)
+    assert not torch.allclose(scene.rollout.latents[:, :, 1:], scene.batch.latents[:, :, 1:], atol=0.1)
+    assert torch.equal(scene.rollout.latents, scene.rollout.finished)
+
+
 VARIANTS = {
     "ardrag": {},
     "ode start, accumulated": {"ode_steps": 1, "ode_solver_steps": 4, "gradient_accumulation_steps": 2},
     "self forcing": {"cache_update": "collapse", "chunk_frames": 3},
+    "true history": {"cache_update": "truth"},
     "generated first frame": {"first_frame": "generate", "eta": 0.5, "gradient_checkpointing": True},
     "mixed shapes": {"gradient_accumulation_steps": 2},
     "adapters": {"lora_rank": 2, "ode_steps": 1, "ode_solver_steps": 4, "gradient_checkpointing": True},
@@ -314,7 +341,7 @@ def test_every_length_is_whole_chunks(configure, run_inputs):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cache_update": "none"}, "cache_update: 'none' is unknown; use rollout or collapse"),
+        ({"cache_update": "none"}, "cache_update: 'none' is unknown; use rollout, collapse, truth"),
         ({"chunk_frames": 2}, "num_latents: 4 is not 1 given and whole chunks of 2; use 3 or 5"),
         ({"critic_updates": 0}, "critic_updates: 0 is not positive"),
         ({"eta": 2.0}, "eta: 2.0 is outside"),

@@ -8,7 +8,7 @@ activations may be recomputed, because nothing is overwritten in place.
 
 ``cache_update`` says what becomes history: ``"rollout"`` the latent at the end of the schedule (Self-Rollout,
 Algorithm 1), ``"collapse"`` the clean prediction of the exit step (Self-Forcing, Algorithm 2, which skips the steps
-between).
+between), ``"truth"`` the latent of the clip that was filmed (teacher forcing, the contrast of section 3.2).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ardrag.rollout import Noise, generate_chunk, write_cache
 from ardrag.transformer import CausalWanTransformer
 
 
-CacheUpdate = Literal["rollout", "collapse"]
+CacheUpdate = Literal["rollout", "collapse", "truth"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SelfRollout:
 
     Attributes:
         latents: the history, what the cache was written from. Latent 0 is the reference where that was given.
-        finished: what each row made of each latent; other than the history where that is shared.
+        finished: what each row made of each latent; other than the history where that is shared or true.
         exit_noisy: what the exit step of each latent was given; the reference at a given latent 0.
         exit_clean: the clean prediction that the exit step made of it, likewise.
         exit_next: what the exit step went on with, likewise.
@@ -91,8 +91,11 @@ def self_rollout(
     selective: bool = False,
     kernel: Kernel = transition,
     share_history: bool = False,
+    truth: Tensor | None = None,
 ) -> SelfRollout:
     """Generate a clip as a session would (Algorithm 1; Algorithm 2 with ``cache_update="collapse"``).
+
+    Only Algorithm 1 goes on after the exit step: nobody looks at what would come of it otherwise.
 
     Args:
         conditions: of the whole clip, ``F`` latent frames.
@@ -104,7 +107,9 @@ def self_rollout(
         kernel: the transition kernel.
         selective: only the exit step is stochastic, the others follow the ODE (selective stochasticity, section 3.3).
         share_history: what row 0 made becomes the history of all rows, so that they differ in the present latent only.
+        truth: the filmed latents ``[B, C, F, H, W]``, the history of ``cache_update="truth"`` and of nothing else.
     """
+    assert (truth is None) == (cache_update != "truth"), "the filmed latents are the history of truth alone"
     batch, _, num_latents, height, width = conditions.motion.shape
     given = reference is not None
     chunks = chunk_edges(num_latents, transformer.config.chunk_frames, given)
@@ -116,11 +121,13 @@ def self_rollout(
     if reference is not None:
         write_cache(transformer, reference, conditions.chunk(0, 1), cache)
     for (start, stop), step in zip(chunks, exits, strict=True):
-        schedule = (*sigmas[: step + 1], 0.0) if cache_update == "collapse" else sigmas
+        schedule = sigmas if cache_update == "rollout" else (*sigmas[: step + 1], 0.0)
         chunk, chosen = conditions.chunk(start, stop), step if selective else None
         rollout = generate_chunk(transformer, chunk, cache, schedule, eta, noise, step, chosen, kernel=kernel)
         assert rollout.exit_noisy is not None and rollout.exit_clean is not None and rollout.exit_next is not None
-        history = rollout.latents[:1].expand_as(rollout.latents) if share_history else rollout.latents
+        history = rollout.latents if truth is None else truth[:, :, start:stop]
+        if share_history:
+            history = history[:1].expand_as(history)
         made.append(history)
         finished.append(rollout.latents)
         noisy.append(rollout.exit_noisy)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 from ardrag.flow import FEW_STEP_SIGMAS, FewStepScheduler
-from training.rollouts.self_rollout import chunk_edges
+from training.rollouts.self_rollout import CacheUpdate, chunk_edges
 from training.settings.scale import MuonConfig
 
 
@@ -18,7 +19,8 @@ class DistillConfig(MuonConfig):
     teacher: str = field(metadata={"help": "Pipeline of the bidirectional teacher; the critic starts from it too."})
     data: list[str] = field(default_factory=list, metadata={"help": "Folders or Hub names of precomputed latents."})
     cache_update: str = field(
-        default="rollout", metadata={"help": "What becomes history: rollout (Algorithm 1) or collapse (Algorithm 2)."}
+        default="rollout",
+        metadata={"help": "What becomes history: rollout (Algorithm 1), collapse (Algorithm 2) or truth (filmed)."},
     )
     chunk_frames: int = field(default=1, metadata={"help": "Latents per autoregressive step: 1 ours, 3 Self-Forcing."})
     eta: float = field(default=1.0, metadata={"help": "Sampler: 1 re-noises (the paper's Psi), 0 is the ODE."})
@@ -61,8 +63,8 @@ class DistillConfig(MuonConfig):
         super().__post_init__()
         self.require_whole_adapter()
         self.require_no_encoder(self.validate)
-        if self.cache_update not in ("rollout", "collapse"):
-            raise ValueError(f"cache_update: {self.cache_update!r} is unknown; use rollout or collapse")
+        if self.cache_update not in get_args(CacheUpdate):
+            raise ValueError(f"cache_update: {self.cache_update!r} is unknown; use {', '.join(get_args(CacheUpdate))}")
         if self.critic_updates < 1:
             raise ValueError(f"critic_updates: {self.critic_updates} is not positive; use 1 to 5")
         FewStepScheduler(self.sigmas, eta=self.eta, first_frame=self.first_frame)  # checks the three

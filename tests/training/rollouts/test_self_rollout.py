@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ardrag.conditioning import Conditions
+from ardrag.conditioning import Conditions, transformer_input
 from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from training.rollouts.self_rollout import chunk_edges, replay, self_rollout
@@ -69,6 +69,78 @@ def test_earlier_exit_steps_tell_the_two_updates_apart(make_transformer, make_co
     assert torch.equal(whole.exit_noisy[:, :, :2], collapsed.exit_noisy[:, :, :2])
     assert not torch.allclose(whole.latents[:, :, 1], collapsed.latents[:, :, 1], atol=1e-3)
     assert (whole.exit_sigmas[:, 1:] == SIGMAS[exit_step]).all() and (whole.exit_sigmas[:, 0] == 0).all()
+
+
+def uncached(model, conditions, truth, noisy, sigma, start, stop):
+    """Clean prediction of one chunk by a pass over the true past and it, with no cache at all."""
+    whole = torch.cat([truth[:, :, :start], noisy], dim=2)
+    levels = torch.cat([torch.zeros(len(whole), start), torch.full((len(whole), stop - start), sigma)], dim=1)
+    made = conditions.chunk(0, stop)
+    inputs = transformer_input(whole, made, model.config.input_layout)
+    first = (start % model.config.chunk_frames) or model.config.chunk_frames
+    velocity = model(
+        inputs, 1000 * levels, made.text, made.image_tokens, causal=True, first_chunk_frames=first, return_dict=False
+    )[0]
+    return noisy - sigma * velocity[:, :, start:]
+
+
+@pytest.mark.parametrize("exit_step", range(3))
+@pytest.mark.parametrize(("chunk_frames", "given"), [(1, True), (1, False), (3, True), (3, False)])
+@torch.no_grad()
+def test_with_truth_every_prediction_is_that_of_the_uncached_model_on_the_filmed_past(
+    make_transformer, make_conditions, chunk_frames, given, exit_step
+):
+    model = make_transformer(chunk_frames)
+    conditions, reference = make_conditions(12 + given)
+    truth = torch.randn_like(conditions.motion[:, : reference.shape[1]])
+    if given:
+        truth[:, :, :1] = reference
+    rollout = self_rollout(
+        model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference if given else None, exit_step, "truth", truth=truth
+    )
+    assert torch.equal(rollout.latents, truth)
+    torch.testing.assert_close(replay(model, model, rollout, conditions), rollout.exit_clean, rtol=0, atol=1e-5)
+    for start, stop in chunk_edges(12 + given, chunk_frames, given):
+        noisy = rollout.exit_noisy[:, :, start:stop]
+        expected = uncached(model, conditions, truth, noisy, SIGMAS[exit_step], start, stop)
+        torch.testing.assert_close(rollout.exit_clean[:, :, start:stop], expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("exit_step", range(3))
+def test_with_truth_a_latent_begins_in_noise_and_sees_the_true_past_alone(
+    make_transformer, make_conditions, exit_step
+):
+    """Another truth at latent 2 changes what is made of latents 3 and on, and nothing before: not latent 2 itself."""
+    model = make_transformer()
+    conditions, reference = make_conditions(5)
+    truth = torch.cat([reference, torch.randn(len(reference), reference.shape[1], 4, *reference.shape[3:])], dim=2)
+    other = truth.clone()
+    other[:, :, 2] += 1
+    one, two = (
+        self_rollout(model, conditions, SIGMAS, 1.0, noise_of(3, 4), reference, exit_step, "truth", truth=clip)
+        for clip in (truth, other)
+    )
+    assert torch.equal(one.exit_clean[:, :, :3], two.exit_clean[:, :, :3])
+    assert not torch.allclose(one.exit_clean[:, :, 3:], two.exit_clean[:, :, 3:], atol=1e-3)
+    if exit_step == 0:
+        draws = noise_of(3, 4)
+        for latent in range(1, 5):
+            assert torch.equal(one.exit_noisy[:, :, latent : latent + 1], draws(reference.shape))
+
+
+@torch.no_grad()
+def test_the_first_latent_of_all_histories_is_the_same(make_transformer, make_conditions):
+    """Up to the exit step of latent 1 nobody has a past of their own."""
+    model = make_transformer()
+    conditions, reference = make_conditions(4)
+    truth = torch.cat([reference, torch.randn(len(reference), reference.shape[1], 3, *reference.shape[3:])], dim=2)
+    made = [
+        self_rollout(model, conditions, SIGMAS, 0.0, noise_of(3, 4), reference, 1, update, truth=past).exit_clean
+        for update, past in (("rollout", None), ("collapse", None), ("truth", truth))
+    ]
+    assert all(torch.equal(clean[:, :, :2], made[0][:, :, :2]) for clean in made)
+    assert not torch.allclose(made[2][:, :, 2:], made[0][:, :, 2:], atol=1e-3)
 
 
 class SessionNoise:
