@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ardrag.judges.constancy import ConstancyReward
 from ardrag.judges.rewards import LaionAesthetic, MotionReward, Reward
 from ardrag.judges.sprite_aesthetic import BUNDLED_SCORER, SpriteAestheticReward
 from ardrag.judges.trackers import build_tracker
@@ -24,7 +25,7 @@ from ardrag.tracks.tracks import Tracks
 
 logger = logging.getLogger(__name__)
 FAILED = "failed_rollout"
-REWARDS = ("motion", "aesthetic", "sprite_aesthetic")
+REWARDS = ("motion", "constancy", "aesthetic", "sprite_aesthetic")
 
 
 def build_reward(
@@ -37,6 +38,8 @@ def build_reward(
     """
     if name == "motion":
         return MotionReward(build_tracker(tracker, checkpoint, device))
+    if name == "constancy":
+        return ConstancyReward()
     if name == "aesthetic":
         return LaionAesthetic(head, device=device)
     if name == "sprite_aesthetic":

@@ -24,6 +24,7 @@ from training.run.validation import NUM_CLIPS
 
 PANELS = {
     "reward/motion": "motion reward (Eq. 16)",
+    "reward/constancy": "constancy of background and pieces, bels",
     "reward/aesthetic": "aesthetic reward (Eq. 15)",
     "reward/sprite_aesthetic": "aesthetic reward, sprite scorer",
     "validation/path_error_px": "path error of the validation clips, px",

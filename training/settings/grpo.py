@@ -42,7 +42,8 @@ class GrpoConfig(ScaleConfig):
     )
     credit: float = field(default=0.0, metadata={"help": "Discount of later rewards; 0 is the paper."})
     rewards: list[str] = field(
-        default_factory=lambda: ["motion=1.0"], metadata={"help": "name=weight: motion, aesthetic, sprite_aesthetic."}
+        default_factory=lambda: ["motion=1.0"],
+        metadata={"help": "name=weight: motion, constancy, aesthetic, sprite_aesthetic."},
     )
     reward_order: str = field(
         default="sum_then_normalize", metadata={"help": "sum_then_normalize (Eq. 12-13) or normalize_then_sum."}

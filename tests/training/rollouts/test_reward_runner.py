@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ardrag.judges.constancy import ConstancyReward
 from ardrag.judges.patch_tracking import PatchTracker
 from ardrag.judges.rewards import MotionReward
 from ardrag.judges.sprite_aesthetic import SpriteAestheticReward
@@ -23,6 +24,7 @@ def test_by_name():
     assert isinstance(rewards["motion"].tracker, PatchTracker)
     assert isinstance(build_reward("motion", "lucas_kanade").tracker, LucasKanadeTracker)
     assert isinstance(build_reward("sprite_aesthetic"), SpriteAestheticReward)
+    assert isinstance(build_reward("constancy"), ConstancyReward)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_by_name():
     [
         (["motion"], "rewards: 'motion' is not name=weight"),
         (["motion=much"], "rewards: 'motion=much' is not name=weight"),
-        (["beauty=1"], "rewards: 'beauty' is unknown; use motion, aesthetic or sprite_aesthetic"),
+        (["beauty=1"], "rewards: 'beauty' is unknown; use motion, constancy, aesthetic or sprite_aesthetic"),
         (["motion=1", "motion=2"], "rewards: 'motion' is given twice"),
         ([], "rewards: none given"),
     ],
