@@ -33,6 +33,8 @@ BASE, LABELS, PASSERS, FORK = range(4)
 """Seeds within a clip."""
 FULL_SIDE = 128
 """The picture that sizes, speeds and noise are told in."""
+PASSING_SPEEDS = (1.6, 3.0)
+"""Of what passes by, pixels of a 128x128 picture per frame; headings are uniform."""
 KNOT_FRAMES = 6
 """Pixel frames between independent label errors; they change smoothly from one to the next."""
 
@@ -135,10 +137,22 @@ def passer(
     """A sprite that passes by; nothing in the first frame tells whither. ``size`` is (T, H, W)."""
     sprite = sample_sprite(rng, split, placed, False, *size, scale)
     placed.append(sprite)
-    heading, speed = rng.uniform(0, 2 * math.pi), scale * rng.uniform(1.6, 3.0)
-    velocity = speed * np.array([math.cos(heading), math.sin(heading)])
+    return replace(sprite, xy=passing_paths(sprite, drawn_velocity(rng, scale), size))
+
+
+def drawn_velocity(rng: np.random.Generator, scale: float) -> npt.NDArray[np.float64]:
+    """A hidden velocity ``[2]``, pixels per frame."""
+    heading, speed = rng.uniform(0, 2 * math.pi), scale * rng.uniform(*PASSING_SPEEDS)
+    return speed * _towards(heading)
+
+
+def passing_paths(sprite: Sprite, velocity: npt.NDArray[np.float64], size: tuple[int, int, int]) -> Float:
+    """Paths ``[T, ..., 2]`` that ``sprite`` takes from its place in frame 0 at each ``velocity`` ``[..., 2]``.
+
+    ``size`` is (T, H, W).
+    """
     low, high = np.float64(sprite.size / 2), np.array([size[2], size[1]]) - sprite.size / 2
-    return replace(sprite, xy=thrown_back(sprite.xy[0], velocity, size[0], low, high))
+    return thrown_back(sprite.xy[0], velocity, size[0], low, high)
 
 
 def thrown_back(
@@ -148,9 +162,10 @@ def thrown_back(
     low: npt.NDArray[np.float64] | np.float64,
     high: npt.NDArray[np.float64],
 ) -> Float:
-    """Path ``[T, 2]`` at a constant ``velocity`` (pixels per frame) that the borders of ``low .. high`` throw back."""
+    """Paths ``[T, ..., 2]`` at constant velocities ``[..., 2]`` (pixels per frame), thrown back at ``low .. high``."""
     span = high - low
-    phase = (start - low + np.arange(num_frames)[:, None] * velocity) % (2 * span)
+    frames = np.arange(num_frames).reshape(-1, *[1] * velocity.ndim)
+    phase = (start - low + frames * velocity) % (2 * span)
     return (low + np.minimum(phase, 2 * span - phase)).astype(np.float32)
 
 

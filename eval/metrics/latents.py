@@ -13,6 +13,7 @@ from ardrag.tracks.tracks import Tracks
 
 
 Pixels = npt.NDArray[np.uint8]
+Float = npt.NDArray[np.float64]
 RADIUS = 2.0
 """Latent pixels from a drawn point: what is dragged reaches about so far."""
 
@@ -43,3 +44,13 @@ def encoded(vae: AutoencoderKLWan, video: Pixels) -> torch.Tensor:
     """Normalised latents ``[1, C, F, h, w]`` of a video uint8 ``[T, H, W, 3]``."""
     pixels = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     return StreamingVAE(vae).encode(pixels.to(vae.device, vae.dtype))
+
+
+def latent_steps(vae: AutoencoderKLWan, video: Pixels) -> Float:
+    """What the latents are and become at each place: features ``[F - 1, h * w, 2 * C]`` of a video.
+
+    Row m is a place in latents m and m + 1, for Fréchet distances between sets of videos of one picture.
+    """
+    with torch.inference_mode():
+        latents = encoded(vae, video)[0].double().cpu().flatten(2).permute(1, 2, 0)
+    return np.asarray(torch.cat([latents[:-1], latents[1:]], dim=-1).numpy())

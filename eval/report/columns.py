@@ -69,7 +69,45 @@ METRICS = (
     Metric("smoothness", "motion smoothness", "higher", 4, "VBench's, with AMT-S"),
     Metric("aesthetic", "aesthetic", "higher", 2, "mean score of the frames after the first"),
 )
-BY_KEY = {metric.key: metric for metric in METRICS}
+HISTORIES = (
+    Metric(
+        "passer_sharpness",
+        "passers-by, sharpness",
+        "higher",
+        3,
+        "how much of the edges of a sprite that no track moves is there where it is found, by projection",
+    ),
+    Metric(
+        "passer_off",
+        "passers-by, off any valid path, px",
+        "lower",
+        2,
+        "its distance to the nearest path that the world allows from its place in frame 0, over headings and speeds",
+    ),
+    Metric(
+        "passer_coverage",
+        "passers-by, coverage of directions",
+        "nearer to 1",
+        2,
+        "mean angle between the headings of several videos of one picture, over that of uniform headings",
+    ),
+    Metric(
+        "latent_distance",
+        "Fréchet distance of latents",
+        "lower",
+        3,
+        "of what latents are and become at each place, between several videos of one picture and other true futures "
+        "of it, these through the VAE once more",
+    ),
+)
+"""Of several videos of one picture (`eval.benchmark.histories`)."""
+LATE = tuple(
+    metric._replace(
+        key=f"late_{metric.key}", label=f"late, {metric.label}", meaning="the same at the end of long clips"
+    )
+    for metric in HISTORIES
+)
+BY_KEY = {metric.key: metric for metric in (*METRICS, *HISTORIES, *LATE)}
 DISTANCES = {
     "fid": "Fréchet distance of frames, 8 of each clip",
     "kid": "polynomial kernel distance of the same frames (unbiased)",

@@ -102,6 +102,8 @@ def page_lines(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list
         "## Each seed",
         "",
         *table(["system", *header], seeds),
+        "",
+        *(f"- {BY_KEY[key].label}: {BY_KEY[key].meaning}" for key in summaries),
     ]
 
 
