@@ -6,10 +6,10 @@
         --report docs/results/histories
 
 The world has passers-by: nothing in the picture tells whither they go. Each video of a picture has a seed of its own;
-true videos are other futures of it, which the world's rules allow as well. The measures are in `eval.benchmark.passers`
-and `eval.metrics.latents`; some clips are also made long and measured at their end. Finished clips are kept, and an
-interrupted run goes on where it stopped. `report.json` has the form of that of `eval.run`, for `eval.report.seeds`
-and `eval.gate`.
+true videos are other futures of it, which the world's rules allow as well. The measures are in
+`eval.benchmark.passers` and `eval.metrics.latents`; some clips are also made long and measured at their end. Finished
+clips are kept, and an interrupted run goes on where it stopped. `report.json` has the form of that of `eval.run`, for
+`eval.report.seeds` and `eval.gate`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval.metrics.features import pack
-from eval.report.columns import BY_KEY, DISTANCES, METRICS
+from eval.report.columns import BY_KEY, DISTANCES, HISTORIES, LATE, METRICS
 from eval.report.summary import (
     categories_of,
     control_ratio,
@@ -90,5 +90,6 @@ def test_summary_of_three_systems():
 
 
 def test_columns_are_named_once():
-    assert len(BY_KEY) == len(METRICS) and {metric.better for metric in METRICS} == {"lower", "higher"}
+    assert len(BY_KEY) == len((*METRICS, *HISTORIES, *LATE)) and len(HISTORIES) == len(LATE)
+    assert {metric.better for metric in METRICS} == {"lower", "higher"}
     assert interval_of([]) is None
