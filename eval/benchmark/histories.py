@@ -72,7 +72,7 @@ class HistoriesConfig:
     output_dir: str = field(default="outputs/histories", metadata={"help": "Folder of rows.jsonl and report.json."})
 
     def __post_init__(self) -> None:
-        for name, least in (("num_clips", 3), ("members", 2), ("num_frames", 5), ("num_long_clips", 0)):
+        for name, least in (("num_clips", 1), ("members", 2), ("num_frames", 5), ("num_long_clips", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is too few; use {least} or more")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eval.gate import failures, main
+from eval.gate import failures, main, not_better
 
 
 def report(error=3.0, other=9.0, psnr=26.0):
@@ -47,6 +47,27 @@ def test_the_command_ends_a_recipe(tmp_path, capsys):
     main([*options, *earlier, "1.2"])
     with pytest.raises(SystemExit, match="gate: own: path error is 3.00 px, above 2.80 px"):
         main([*options, *earlier, "1"])
+
+
+def test_a_teacher_must_be_better_than_its_student(tmp_path, capsys):
+    values = {"teacher": (0.5, 0.9, 0.8, 3.0), "student": (0.6, 0.7, 1.3, 3.0)}
+    keys = ("latent_distance", "passer_sharpness", "passer_coverage", "path_error")
+    found = {
+        "summary": {
+            name: {"values": {key: {"mean": value} for key, value in zip(keys, row, strict=True)}}
+            for name, row in values.items()
+        }
+    }
+    assert not_better(found, "teacher", "student", keys[:3]) == []
+    assert len(not_better(found, "student", "teacher", keys)) == 4  # as good is not better
+    (tmp_path / "report.json").write_text(json.dumps(found))
+    options = [str(tmp_path / "report.json"), "--system", "teacher"]
+    main([*options, "--better_than", "student", "--metrics", *keys[:3]])
+    assert capsys.readouterr().out == "gate: teacher may go on\n"
+    with pytest.raises(SystemExit, match="gate: teacher: path error, px is 3.00, no better than 3.00 of student"):
+        main([*options, "--better_than", "student"])
+    with pytest.raises(SystemExit, match="control or better_than: name a system"):
+        main(options)
 
 
 @pytest.mark.parametrize(

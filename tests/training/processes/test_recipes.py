@@ -70,3 +70,13 @@ def test_stage_3_where_labels_are_noisy(python, tmp_path):
 def test_curated_tracks_beside_true_ones(python, tmp_path):
     follow(python, "curated.sh", tmp_path)
     assert systems(tmp_path / "report.json")[:3] == ["true, seed 0", "curated, seed 0", "start"]
+
+
+@pytest.mark.slow
+def test_histories_where_the_future_is_open(python, tmp_path):
+    """From clips with passers-by to the page of seeds, with one of the three histories."""
+    follow(python, "small_histories.sh", tmp_path, ARMS="truth")
+    numbers = json.loads((tmp_path / "histories.json").read_text())["summary"]
+    assert list(numbers["passer_off"]) == ["true history", "student", "teacher", "truth"]
+    kept = (tmp_path / "truth_0" / "config.yaml").read_text()
+    assert "cache_update: truth" in kept and "data_weight: 0.0" in kept
