@@ -6,7 +6,8 @@
 Every clip is made several times from one picture and its tracks. Four questions are asked (AR-Drag sections 3.2, 3.3):
 is the first step's prediction worse than the finished latent (else a history of either is the same), how much of the
 error is variance (only that can be reinforced), what would the best of the group gain, and does the reward still see
-differences. The page says which ablations mean something; it does not say who would win them.
+differences. The page says which ablations mean something; it does not say who would win them. Several worlds and
+models side by side: `eval.report.gates`.
 """
 
 from __future__ import annotations
@@ -94,34 +95,44 @@ def summarize(clips: Sequence[ClipHeadroom]) -> dict[str, Interval]:
     return {name: bootstrap_interval(values) for name, values in columns.items()}
 
 
-def verdicts(found: Mapping[str, Interval], median_reward: float) -> list[str]:
-    """Which ablations mean something here, in words."""
+def histories_differ(found: Mapping[str, Interval]) -> bool:
+    """Whether the first step's prediction is surely worse than the finished latent."""
     apart = [found[name] for name in ("one step worse by", "one step shows less by") if name in found]
-    histories = any(interval.mean >= WORSE and interval.low > 0 for interval in apart)
+    return any(interval.mean >= WORSE and interval.low > 0 for interval in apart)
+
+
+def what_grpo_means(found: Mapping[str, Interval], median_reward: float) -> tuple[str, str]:
+    """``nothing``, ``something`` or ``not decided``, and the reason."""
+    share, gain = found["share of variance"], found["best of the group better by"]
     lacks = []
-    if found["share of variance"].mean < VARIANCE_SHARE:
-        lacks.append(f"{100 * found['share of variance'].mean:.0f} % of the squared error is variance, too little")
-    if found["best of the group better by"].mean < BEST_GAIN:
-        lacks.append(f"the best of a group is only {100 * found['best of the group better by'].mean:.0f} % better")
+    if share.mean < VARIANCE_SHARE:
+        lacks.append(f"{100 * share.mean:.0f} % of the squared error is variance, too little")
+    if gain.mean < BEST_GAIN:
+        lacks.append(f"the best of a group is only {100 * gain.mean:.0f} % better")
     if median_reward > SATURATED:
         lacks.append(f"the median clip earns {100 * median_reward:.0f} % of the reward already")
-    told = (
-        "the first step's prediction is worse than what comes of it"
-        if histories
-        else ("the first step's prediction is as good as what comes of it")
-    )
-    unsure = found["share of variance"].low < VARIANCE_SHARE or found["best of the group better by"].low < BEST_GAIN
-    word = "nothing" if lacks else "not decided" if unsure else "something"
-    reasons = {
-        "nothing": "; ".join(lacks),
-        "not decided": "an interval reaches below its threshold, take more clips",
-        "something": "there is variance, and the reward sees it",
-    }
+    if lacks:
+        return "nothing", "; ".join(lacks)
+    if share.low < VARIANCE_SHARE or gain.low < BEST_GAIN:
+        return "not decided", "an interval reaches below its threshold, take more clips"
+    return "something", "there is variance, and the reward sees it"
+
+
+def verdicts(found: Mapping[str, Interval], median_reward: float) -> list[str]:
+    """Which ablations mean something here, in words."""
+    differ = histories_differ(found)
+    told = f"the first step's prediction is {'worse than' if differ else 'as good as'} what comes of it"
+    word, reason = what_grpo_means(found, median_reward)
     return [
-        f"Self-Rollout against collapsed histories: means {'something' if histories else 'nothing'} here: {told}.",
-        f"GRPO, what it means here: {word}: {reasons[word]}.",
+        f"Self-Rollout against collapsed histories: means {'something' if differ else 'nothing'} here: {told}.",
+        f"GRPO, what it means here: {word}: {reason}.",
         f"Selective stochasticity, an ablation within GRPO: {word} likewise.",
     ]
+
+
+def median_share(clips: Sequence[ClipHeadroom]) -> float:
+    """What the median clip earns of the most that it could."""
+    return float(np.median([clip.reward for clip in clips])) / FULL_REWARD
 
 
 def markdown(
@@ -135,7 +146,6 @@ def markdown(
         scale, unit = (100, " %") if name in percent else (1, "")
         mean, low, high = (scale * value for value in interval)
         rows.append([name, f"{mean:.3g}{unit} [{low:.3g}, {high:.3g}]"])
-    median = float(np.median([clip.reward for clip in clips])) / FULL_REWARD
     lines = [
         f"# Headroom of {config.model} in {open_world(config.world).title}",
         "",
@@ -145,7 +155,7 @@ def markdown(
         "",
         *table(["measure", "value"], rows),
         "",
-        *(f"- {line}" for line in verdicts(found, median)),
+        *(f"- {line}" for line in verdicts(found, median_share(clips))),
         "",
         f"Thresholds: one step worse, or showing less, by {WORSE:.0%}; variance {VARIANCE_SHARE:.0%}; best of the "
         f"group {BEST_GAIN:.0%}; a median reward of {SATURATED:.0%} is saturated.",
