@@ -42,6 +42,7 @@ from ardrag.conditioning import SlotGates, check_forward
 from ardrag.controls.build import attach
 from ardrag.kv_cache import ClipHistory, KVCache
 from ardrag.saving import SavedWhole
+from ardrag.unrolled.blocks import UnrolledBlocks, forget
 
 
 class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):
@@ -63,6 +64,9 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
             None, as for the plain model, is nothing.
         gated_slots: the answer is what passes from the input's slots and what the blocks add to it
             (`ardrag.conditioning.SlotGates`); False, Wan's way, is a velocity made by the blocks alone.
+
+    Attributes:
+        unrolls: whether blocks may run without their modules on a CPU (`ardrag.unrolled`); the numbers are the same.
     """
 
     _supports_gradient_checkpointing = True
@@ -130,7 +134,7 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
         self.proj_out = nn.Linear(dim, (out_channels or in_channels) * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
-        self.gradient_checkpointing = False
+        self.gradient_checkpointing, self.unrolls = False, True
         self.slot_gates: SlotGates | None = None
         if gated_slots:
             self.add_slot_gates()
@@ -213,11 +217,13 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
     def add_adapter(self, *args: Any, **kwargs: Any) -> None:
         """As diffusers' own; ValueError if `fuse_qkv_projections` has been called."""
         require_separate(self)
+        forget(self.blocks)
         super().add_adapter(*args, **kwargs)
 
     def load_lora_adapter(self, *args: Any, **kwargs: Any) -> None:
         """As diffusers' own; ValueError if `fuse_qkv_projections` has been called."""
         require_separate(self)
+        forget(self.blocks)
         super().load_lora_adapter(*args, **kwargs)
 
     def enable_cache(self, config: Any) -> None:
@@ -302,7 +308,13 @@ class CausalWanTransformer(SavedWhole, ModelMixin, AttentionMixin, ConfigMixin, 
         else:
             temb, modulation = kv_cache.kept(timestep, None, lambda level: self._embed_time(level, dtype))
         text, image = self._embed_context(encoder_hidden_states, encoder_hidden_states_image, plan)
-        for block in self.blocks:  # here, where nobody else holds on to what goes into the first
+        unrolled = None
+        if self.unrolls and text is None:
+            unrolled = UnrolledBlocks.of(self.blocks, hidden_states, modulation, plan)
+        if unrolled is not None and kv_cache is not None:
+            hidden_states = unrolled(hidden_states, modulation, rotary, kv_cache)
+        for block in self.blocks if unrolled is None else ():
+            # here, where nobody else holds on to what goes into the first
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden_states = self._gradient_checkpointing_func(
                     block, hidden_states, text, image, modulation, rotary, plan

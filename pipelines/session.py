@@ -30,7 +30,6 @@ from pipelines.inputs.hooks import is_hooked
 from pipelines.inputs.points import Place, applied_tracks, checked_brushes, checked_rows, glide
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
 from pipelines.overlap.maker import LatentMaker, MadeChunk
-from pipelines.overlap.second_core import one_thread
 from pipelines.past.applied_rows import AppliedRows
 from pipelines.past.frame_store import Frame, FrameStore
 from pipelines.video import frame_pixels, to_frames, write_video
@@ -287,11 +286,7 @@ class Session:
         made = maker.next(rows, start, stop, guidance, self._look)
         if following is None:
             return made, self._show(made.clean)
-        shown = maker.begin_ahead(made, following, self._next_latents(stop)[1])
-        with one_thread():
-            frames = self._show(made.clean)
-        shown.set_result(frames[-1])
-        return made, frames
+        return made, maker.show_beside(made, following, self._next_latents(stop)[1], self._show)
 
     def _show(self, clean: Tensor) -> list[Frame]:
         """The pixel frames of finished latents, stored."""

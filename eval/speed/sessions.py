@@ -1,7 +1,7 @@
 """How long our own sessions take: to their first pixels, from a control to its pixels, and the same the plain way.
 
 The plain way is what a latent takes with every switch off: parts one after the other, the cache pass before the next
-control, and convolutions in time by all their taps instead of Winograd's products.
+control, convolutions in time by all their taps instead of Winograd's products, and blocks by calling their modules.
 """
 
 from __future__ import annotations
@@ -62,9 +62,20 @@ def all_taps() -> Iterator[None]:
         FoldedCausalConv3d._takes_products = chosen
 
 
+@contextmanager
+def called_modules(session: Session) -> Iterator[None]:
+    """Blocks of the transformer by their modules."""
+    transformer = session._transformer
+    transformer.unrolls = False
+    try:
+        yield
+    finally:
+        transformer.unrolls = True
+
+
 def plain_step(session: Session) -> None:
     """The next latent the plain way; ``session`` was started without `overlap`."""
-    with all_taps():
+    with all_taps(), called_modules(session):
         session.step(pointer(session.position))
         session.settle()
 

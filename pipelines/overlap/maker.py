@@ -2,8 +2,9 @@
 
 A chunk is made in three parts: its control is encoded, it is denoised against the context, and once it is clean it
 becomes context itself (the cache pass). The last one need not be done before the next chunk is denoised, and nothing
-of all this waits for pixels: a `LatentMaker` leaves the cache pass until it is needed, does it beside the encoding on
-a second core, and makes a chunk ahead there while the one before is decoded. The numbers are the same in any order.
+of all this waits for pixels: a `LatentMaker` leaves the cache pass until it is needed and does it beside the encoding
+on a second core. Along tracks that are known it makes a chunk ahead there, while the caller's core does the cache pass
+of the one before and decodes it: each core then has half of the work. The numbers are the same in any order.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ardrag.kv_cache import KVCache
 from ardrag.rollout import GeneratorNoise, GivenFirst, generate_chunk, seeded_generator, write_cache
 from ardrag.transformer import CausalWanTransformer
 from pipelines.inputs.session_inputs import LatentCallback, SessionInputs
-from pipelines.overlap.second_core import on_two_cores, submit
+from pipelines.overlap.second_core import on_two_cores, one_thread, submit
 from pipelines.past.frame_store import Frame
 from pipelines.video import frame_pixels
 
@@ -57,12 +58,18 @@ class MadeChunk:
 class Ahead:
     """Latents that are being made on the second core: with the control as it was ``before`` them.
 
-    ``shown`` is the last pixel frame before them, which is being decoded meanwhile.
+    Meanwhile the chunk before them becomes context (``settled``) and is decoded: ``shown`` is its last pixel frame.
     """
 
     job: Future[MadeChunk]
     before: Any
+    settled: Future[None]
     shown: Future[Frame]
+
+    def stop_waiting(self) -> None:
+        """What is not done yet will not be done: the job ends without a result where it needs that."""
+        self.settled.cancel()
+        self.shown.cancel()
 
 
 class LatentMaker:
@@ -148,19 +155,34 @@ class LatentMaker:
 
         return on_two_cores(make, lambda: show(reference), self.overlaps)
 
-    def begin_ahead(self, made: MadeChunk, rows: Rows, stop: int) -> Future[Frame]:
-        """Begin with the chunk after ``made``; the future wants the last pixel frame of ``made``, once it is there."""
+    def show_beside(
+        self, made: MadeChunk, rows: Rows, stop: int, show: Callable[[Tensor], list[Frame]]
+    ) -> list[Frame]:
+        """What ``show`` gives for ``made``, which becomes context, while the chunk of ``rows`` after it is begun with.
+
+        That it cannot become context is not said here: the chunk after it then fails, is made again, and says so.
+        """
+        settled: Future[None] = Future()
         shown: Future[Frame] = Future()
         picture, before = self._inputs.scene.picture, self.state()
 
         def job() -> MadeChunk:
-            def look() -> Tensor:
-                return frame_pixels(shown.result()).to(picture)
+            noise = self._noise(made.stop)
+            conditions = self._encode(rows, made.stop, noise, lambda: frame_pixels(shown.result()).to(picture))
+            settled.result()
+            return self._denoise_chunk(rows, stop, made.guidance, conditions, noise)
 
-            return self._make(rows, made.stop, stop, made.guidance, look, made, False)
-
-        self._ahead = Ahead(submit(job), before, shown)
-        return shown
+        self._ahead = Ahead(submit(job), before, settled, shown)
+        with one_thread():
+            try:
+                self._settle(made)
+            except Exception:
+                settled.cancel()
+            else:
+                settled.set_result(None)
+            frames = show(made.clean)
+        shown.set_result(frames[-1])
+        return frames
 
     def settle(self) -> None:
         """Make context of the latest chunk now; what was made ahead is forgotten."""
@@ -171,7 +193,7 @@ class LatentMaker:
         """Forget what was made ahead."""
         ahead = self._ahead
         if ahead is not None:
-            ahead.shown.cancel()
+            ahead.stop_waiting()
             self._join()
             self._control.restore(ahead.before)
 
@@ -184,17 +206,23 @@ class LatentMaker:
         self, rows: Rows, start: int, stop: int, guidance: Guidance, look: Look, last: MadeChunk | None, beside: bool
     ) -> MadeChunk:
         """A chunk after ``last``, which becomes context first, or ``beside`` the encoding of the control."""
-        noise = self._noise(start)
+        noise, is_over = self._noise(start), self._is_settled(last)
+        _, conditions = on_two_cores(
+            lambda: self._settle(last), lambda: self._encode(rows, start, noise, look), beside and not is_over
+        )
+        return self._denoise_chunk(rows, stop, guidance, conditions, noise)
 
-        def encode() -> Conditions:
-            with self._timed("encode"):
-                late = LateLook((self._inputs.height, self._inputs.width), look)
-                return self.conditions(rows.cropped(self._inputs.crop), start, noise, late)
+    def _encode(self, rows: Rows, start: int, noise: GeneratorNoise, look: Look) -> Conditions:
+        with self._timed("encode"):
+            late = LateLook((self._inputs.height, self._inputs.width), look)
+            return self.conditions(rows.cropped(self._inputs.crop), start, noise, late)
 
-        _, conditions = on_two_cores(lambda: self._settle(last), encode, beside and not self._is_settled(last))
+    def _denoise_chunk(
+        self, rows: Rows, stop: int, guidance: Guidance, conditions: Conditions, noise: GeneratorNoise
+    ) -> MadeChunk:
         with self._timed("denoise"):
             clean = self._denoise(conditions, noise, guidance)
-        return MadeChunk(start, stop, rows, guidance, conditions, clean)
+        return MadeChunk(conditions.first_latent, stop, rows, guidance, conditions, clean)
 
     def _join(self) -> MadeChunk | None:
         """What was made ahead, once it is; None where nothing was, or it failed: made again it may fail for all."""
@@ -204,7 +232,7 @@ class LatentMaker:
         try:
             return ahead.job.result()
         except BaseException as error:
-            ahead.shown.cancel()
+            ahead.stop_waiting()
             wait([ahead.job])
             self._control.restore(ahead.before)
             if error is ahead.job.exception():

@@ -4,6 +4,7 @@ import numpy as np
 
 import ardrag.known.answers as answers
 from ardrag.convolutions.causal import FoldedCausalConv3d
+from ardrag.unrolled.blocks import UnrolledBlocks
 from eval.latency import LatencyConfig, make_subject
 from eval.model import load_pipeline
 from eval.speed.sessions import all_taps, plain_step, pointer, time_steady
@@ -17,16 +18,19 @@ def test_the_plain_way_has_every_switch_off_and_the_same_pixels(model_folder, pi
         taken.append(chosen(self, num_frames))
         return taken[-1]
 
+    unrolled, run = [], UnrolledBlocks.__call__
+    monkeypatch.setattr(UnrolledBlocks, "__call__", lambda self, *given: unrolled.append(1) or run(self, *given))
     monkeypatch.setattr(FoldedCausalConv3d, "_takes_products", note)
     now, plain = (pipe.start_session(picture, num_inference_steps=1, overlap=False) for _ in range(2))
     for latent in range(3):
         now.step(pointer(latent))
-    assert any(taken)
-    taken.clear()
+    assert any(taken) and unrolled
+    taken.clear(), unrolled.clear()
     for _ in range(3):
         plain_step(plain)
         assert plain._maker.cache.position == plain.position
     assert not taken and FoldedCausalConv3d._takes_products is note
+    assert not unrolled and pipe.transformer.unrolls
     apart = np.stack(list(now.frames)).astype(int) - np.stack(list(plain.frames))
     assert np.abs(apart).max() <= 1
     with all_taps():

@@ -182,6 +182,41 @@ def test_what_fails_ahead_fails_in_its_own_step_or_not_at_all(sliding, picture, 
     assert any(name.startswith("ardrag-core") for name in calls)
 
 
+def test_each_core_has_half_of_the_work(sliding, picture, monkeypatch):
+    """A chunk is denoised on the second core, while the one before becomes context and pixels in the caller's."""
+    session, calls = start(sliding, picture, True), []
+    for place in ("write_cache", "generate_chunk"):
+        real = getattr(maker, place)
+
+        def note(*arguments, place=place, real=real, **options):
+            calls.append((place, threading.current_thread() is threading.main_thread()))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(maker, place, note)
+    ways = session.follow(TRACKS, FRAMES)
+    for _ in range(5):
+        next(ways)
+    session._maker._ahead.job.result(timeout=60)
+    assert set(calls) == {("write_cache", True), ("generate_chunk", False)} and len(calls) == 10
+    session.close()
+
+
+def test_an_interrupt_in_the_cache_pass_ends_the_step(sliding, picture, plain, monkeypatch):
+    session, calls, real = start(sliding, picture, True), [], maker.write_cache
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(maker, "write_cache", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finish(session)
+    assert session.position == 3 and session._maker.cache.position == 3 and session._maker._ahead is None
+    assert np.array_equal(finish(session), plain[0])
+
+
 def test_the_encoding_fails_beside_the_cache_pass(sliding, picture, plain, monkeypatch):
     session = start(sliding, picture, True)
     for _ in range(4):

@@ -1,0 +1,1 @@
+"""Passes of the transformer on a CPU without their modules."""
