@@ -153,15 +153,15 @@ class StreamingMixin(EncodingMixin):
         self._check_tensors((height, width), latents, None, image_embeds)
         check_attention_kwargs(attention_kwargs)
         texts = (prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        fitted, scheduler = fit_image(image, height, width), self.scheduler
+        fitted, scheduler, place = fit_image(image, height, width), self.scheduler, self._execution_device
 
         def encode() -> tuple[Tensor, Tensor | None]:
-            text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length)
+            text = self._encode_texts(*texts, bool(guidance.text), max_sequence_length, place)
             text = torch.cat([text, text[:1]]) if guidance.motion else text
-            return text, self.image_tokens(fitted, image_embeds, len(text))
+            return text, self.image_tokens(fitted, image_embeds, len(text), place)
 
-        overlap = pays_off(self._execution_device) if overlap is None else overlap
-        (text, image_tokens), scene = on_two_cores(encode, lambda: self.scene(fitted, masks, seed), overlap)
+        overlap = pays_off(place) if overlap is None else overlap
+        (text, image_tokens), scene = on_two_cores(encode, lambda: self.scene(fitted, masks, seed, place), overlap)
         inputs = SessionInputs(
             scene=scene,
             control=self.control,
@@ -211,6 +211,7 @@ class StreamingMixin(EncodingMixin):
         negative_prompt_embeds: Tensor | None,
         guided: bool,
         max_sequence_length: int | None,
+        device: torch.device | None = None,
     ) -> Tensor:
         """Checked text tokens of a session: one row, or two (wanted, negative) where it is guided."""
         width = self.transformer.config.text_dim
@@ -228,6 +229,7 @@ class StreamingMixin(EncodingMixin):
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
             max_sequence_length=max_sequence_length,
+            device=device,
         )
         if negative is not None and negative.shape != wanted.shape:
             shapes = f"{list(negative.shape)} must be that of the wanted ones, {list(wanted.shape)}"

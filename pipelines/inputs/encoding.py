@@ -91,30 +91,39 @@ class EncodingMixin:
             encoder, digest(*ids), place, lambda: encode_token_ids(encoder, *(part.to(place) for part in ids))
         )
 
-    def encode_image(self, image: Image.Image, rows: int = 1) -> Tensor | None:
-        """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder."""
+    def encode_image(self, image: Image.Image, rows: int = 1, device: torch.device | None = None) -> Tensor | None:
+        """Image tokens ``[rows, Li, Di]`` for latent 0 (Eq. 6), or None for a model without an image encoder.
+
+        ``device`` is where the pipeline runs, for a caller who has asked before: all modules are asked for hooks.
+        """
         if self.image_encoder is None:
             return None
-        encoder, place = self.image_encoder, self._execution_device
+        encoder, place = self.image_encoder, self._execution_device if device is None else device
         values = self.image_processor(images=image, return_tensors="pt").pixel_values
         tokens = answer(
             encoder, digest(values), place, lambda: encode_image_tokens(encoder, values.to(place, encoder.dtype))
         )
         return tokens.to(self.transformer.dtype).repeat(rows, 1, 1)
 
-    def image_tokens(self, image: Image.Image, given: Tensor | None = None, rows: int = 1) -> Tensor | None:
+    def image_tokens(
+        self, image: Image.Image, given: Tensor | None = None, rows: int = 1, device: torch.device | None = None
+    ) -> Tensor | None:
         """Image tokens ``[rows, Li, Di]``: of ``image``, or those ``given`` ``[1, Li, Di]`` from an earlier call."""
         if given is None:
-            return self.encode_image(image, rows)
-        return given.to(self._execution_device, self.transformer.dtype).expand(rows, -1, -1)
+            return self.encode_image(image, rows, device)
+        return given.to(self._execution_device if device is None else device, self.transformer.dtype).expand(
+            rows, -1, -1
+        )
 
-    def encode_reference(self, image: Image.Image) -> Tensor:
-        """Normalised latent ``[1, C, 1, H, W]`` of the reference picture."""
-        pixels, place = image_pixels(image), self._execution_device
+    def encode_reference(self, image: Image.Image, device: torch.device | None = None) -> Tensor:
+        """Normalised latent ``[1, C, 1, H, W]`` of the reference picture; see `encode_image` for ``device``."""
+        pixels, place = image_pixels(image), self._execution_device if device is None else device
         latent = answer(self.vae, digest(pixels), place, lambda: StreamingVAE(self.vae).encode(pixels.to(place)))
         return latent.to(self.transformer.dtype, copy=True)
 
-    def scene(self, image: Image.Image, masks: Tensor | None = None, seed: int = 0) -> Scene:
+    def scene(
+        self, image: Image.Image, masks: Tensor | None = None, seed: int = 0, device: torch.device | None = None
+    ) -> Scene:
         """What a control may know of a picture that has the size of the video.
 
         Raises:
@@ -123,7 +132,7 @@ class EncodingMixin:
         size = (image.height, image.width)
         if masks is not None and (masks.ndim != 3 or masks.shape[1:] != size):
             raise ValueError(f"masks: {list(masks.shape)} must be [P, {size[0]}, {size[1]}], one for each track")
-        reference = self.encode_reference(image)
+        reference = self.encode_reference(image, device)
         return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference, masks, seed)
 
 

@@ -105,6 +105,15 @@ def test_where_models_run_is_what_diffusers_finds(make_pipeline):
     assert pipe._execution_device == asked(pipe) == torch.device("meta")
 
 
+def test_a_session_asks_once_where_it_runs(make_pipeline, picture, monkeypatch):
+    """Each time all modules are asked for hooks."""
+    pipe, count = make_pipeline(), []
+    found = type(pipe)._execution_device.fget
+    monkeypatch.setattr(type(pipe), "_execution_device", property(lambda self: count.append(1) or found(self)))
+    pipe.start_session(picture, "a red star").close()
+    assert len(count) == 1
+
+
 def test_the_number_format_of_a_transformer_is_what_diffusers_finds(make_pipeline):
     from diffusers import ModelMixin
 
