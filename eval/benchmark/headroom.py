@@ -11,12 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from ardrag.judges.rewards import motion_reward
-from ardrag.judges.template_match import match_score, sprite_centres, unhidden
+from ardrag.judges.template_match import match_score, unhidden
 from ardrag.judges.tracking import Trajectories
 from ardrag.rollout import GeneratorNoise, generate_chunk, seeded_generator, write_cache
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.sprites import SpriteClip, render
+from eval.benchmark.passers import moved_centres
 from pipelines import ARDragPipeline
 from pipelines.inputs.clip_inputs import clip_inputs
 from pipelines.video import to_frames
@@ -80,7 +81,7 @@ def make_group(pipeline: ARDragPipeline, clip: SpriteClip, members: int, seed: i
 def offsets(clip: SpriteClip, videos: npt.NDArray[np.uint8]) -> Float:
     """How far each moved sprite is from its path ``[G, T - 1, P, 2]`` in ``videos``; NaN where the path is hidden."""
     grabs = np.array([clip.sprites[mover].grab for mover in clip.movers], np.float32)
-    off = np.stack([sprite_centres(clip, video) + grabs - clip.xy for video in videos]).astype(np.float64)
+    off = np.stack([moved_centres(clip, video) + grabs - clip.xy for video in videos]).astype(np.float64)
     return np.where(clip.visible[..., None], off, np.nan)[:, 1:]
 
 

@@ -14,10 +14,11 @@ import torch
 
 from ardrag.judges.photo_match import piece_offsets, region_psnr
 from ardrag.judges.rewards import first_queries, pixel_trajectories
-from ardrag.judges.template_match import background_psnr, colour_errors, psnr, sprite_centres
+from ardrag.judges.template_match import background_psnr, colour_errors, psnr
 from ardrag.judges.tracking import PointTracker, Trajectories
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.sprites import SpriteClip
+from eval.benchmark.passers import moved_centres
 from eval.metrics.aesthetic import FrameScorer, frame_scores
 from eval.metrics.background import flicker
 from eval.metrics.consistency import motion_consistency
@@ -129,7 +130,7 @@ def sprite_curves(clip: SpriteClip, frames: Pixels) -> tuple[Trajectories, Traje
     """Where the moved sprites are and should be, and ``[T]`` or ``[T, P]`` of what is known of them by frame."""
     if frames.shape != clip.frames.shape:
         raise ValueError(f"frames: shape {frames.shape}; the true video has {clip.frames.shape}")
-    centres = sprite_centres(clip, frames)
+    centres = moved_centres(clip, frames)
     grabs = np.array([clip.sprites[mover].grab for mover in clip.movers], np.float32)
     found = Trajectories((centres + grabs).astype(np.float32), np.ones(clip.visible.shape, bool))
     wanted = Trajectories(clip.xy.astype(np.float32), clip.visible)

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from ardrag.judges.template_match import locate, path_errors, sprite_centres, unhidden
 from ardrag.worlds.small import FULL_SIDE, PASSING_SPEEDS, SmallClip, passing_paths
-from ardrag.worlds.sprites import Sprite, render
+from ardrag.worlds.sprites import Sprite, SpriteClip, render
 
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,35 +57,87 @@ def passers_of(clip: SmallClip) -> tuple[Sprite, ...]:
 
 
 def follow_passers(clip: SmallClip, frames: Pixels) -> tuple[list[Passing], Float]:
-    """Every passer-by of ``clip`` in a video uint8 ``[T, H, W, 3]``, and path errors ``[T, P]`` of what tracks move.
-
-    What a track moves lies in front and may be elsewhere than in the true video, so it is looked for beside them: they
-    where it should be, it where they are, they where it is.
-    """
-    count, background = len(clip.free), clip.background / np.float32(255)
-    free, front = clip.sprites[:count], clip.sprites[count:]
-    free = tuple(replace(one, xy=found_behind(frames, one, front, background)[0]) for one in free)
-    placed = replace(clip, sprites=(*free, *front))
-    centres = sprite_centres(placed, frames)
-    errors = path_errors(placed, frames, centres).astype(np.float64)
-    places_of = dict(zip(clip.movers, centres.swapaxes(0, 1), strict=True))
-    front = tuple(replace(one, xy=places_of.get(count + k, one.xy)) for k, one in enumerate(front))
+    """Every passer-by of ``clip`` in ``frames`` uint8 ``[T, H, W, 3]``; path errors ``[T, P]`` of what tracks move."""
+    seen = look_for_all(clip, frames)
+    errors = path_errors(clip, frames, np.stack([seen[mover].layer.sprite.xy for mover in clip.movers], axis=1))
     followed = []
-    for sprite in passers_of(clip):
-        places, scene, open_view = found_behind(frames, sprite, front, background)
-        shown = render((replace(sprite, xy=places), *front), background, len(frames))
-        off, heading = nearest_path(places.astype(np.float64), sprite, open_view)
-        followed.append(Passing(np.where(np.isfinite(off), edges_kept(frames, scene, shown), np.nan), off, heading))
-    return followed, errors
+    for number, sprite in enumerate(passers_of(clip)):
+        found = seen[number]
+        off, heading = nearest_path(found.layer.sprite.xy.astype(np.float64), sprite, found.open_view)
+        kept = edges_kept(frames, found.scene, found.shown)
+        followed.append(Passing(np.where(np.isfinite(off), kept, np.nan), off, heading))
+    return followed, errors.astype(np.float64)
 
 
-def found_behind(
-    frames: Pixels, sprite: Sprite, front: tuple[Sprite, ...], background: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float32], Pixels, npt.NDArray[np.float32]]:
-    """Places ``[T, 2]`` of ``sprite`` behind ``front``, the scene without it, and what is open of it ``[T, H, W]``."""
-    scene = render(front, background, len(frames))
+def moved_centres(clip: SpriteClip, frames: Pixels) -> npt.NDArray[np.float32]:
+    """Where each sprite that a track moves is ``[T, P, 2]``, whatever became of those that none does."""
+    if not isinstance(clip, SmallClip) or not clip.free:
+        return sprite_centres(clip, frames)
+    seen = look_for_all(clip, frames)
+    return np.stack([seen[mover].layer.sprite.xy for mover in clip.movers], axis=1)
+
+
+class Layer(NamedTuple):
+    """A sprite where it is thought to be, and how much of it shows, by frame ``[T]``."""
+
+    sprite: Sprite
+    strength: Float
+
+
+class Seen(NamedTuple):
+    """A sprite that was found; the scene without and with all of it; how much nothing hides of each pixel."""
+
+    layer: Layer
+    scene: Pixels
+    shown: Pixels
+    open_view: npt.NDArray[np.float32]
+
+
+def look_for_all(clip: SmallClip, frames: Pixels) -> dict[int, Seen]:
+    """Every sprite of ``clip`` that moves, by its number, in a video of the clip's picture.
+
+    What a track moves lies in front and may be elsewhere than in the true video, so it is looked for beside the free
+    ones: they where it should be, it where they are, they where it is. Each counts for as much as it shows: one that
+    has faded, taken for whole, would leave its negative.
+    """
+    count, whole = len(clip.free), np.ones(len(frames))
+    layers = [Layer(sprite, whole * (k >= count)) for k, sprite in enumerate(clip.sprites)]
+    seen: dict[int, Seen] = {}
+    for number in (*range(count), *clip.movers, *range(count)):
+        seen[number] = look_for(frames, layers, number, clip, open_above=max(number + 1, count))
+        layers[number] = seen[number].layer
+    return seen
+
+
+def look_for(frames: Pixels, layers: Sequence[Layer], number: int, clip: SmallClip, open_above: int) -> Seen:
+    """One of the ``layers`` in ``frames``, the others as they are; those from ``open_above`` on hide it."""
+    sprite, background = layers[number].sprite, clip.background / np.float32(255)
+    scene = painted([*layers[:number], *layers[number + 1 :]], background, len(frames))
+    front = tuple(layer.sprite for layer in layers[open_above:])
     open_view = unhidden(front, *frames.shape[1:3], len(frames))
-    return locate(frames, scene, sprite.rgba, open_view), scene, open_view.numpy()
+    sprite = replace(sprite, xy=locate(frames, scene, sprite.rgba, open_view))
+    whole = Layer(sprite, np.ones(len(frames)))
+    shown = painted([*layers[:number], whole, *layers[number + 1 :]], background, len(frames))
+    change, wanted = (video.astype(np.float64) - scene for video in (frames, shown))
+    strength = (change * wanted).sum((1, 2, 3)) / np.maximum(np.square(wanted).sum((1, 2, 3)), 1)
+    return Seen(Layer(sprite, strength.clip(0, 1)), scene, shown, open_view.numpy())
+
+
+def painted(layers: Sequence[Layer], background: npt.NDArray[np.float32], num_frames: int) -> Pixels:
+    """``layers`` (back to front) over ``background``, each as strong as it is."""
+    return np.concatenate(
+        [
+            render(
+                tuple(
+                    replace(sprite, rgba=(sprite.rgba * strength[t]).astype(np.float32), xy=sprite.xy[t : t + 1])
+                    for sprite, strength in layers
+                ),
+                background,
+                1,
+            )
+            for t in range(num_frames)
+        ]
+    )
 
 
 def edges_kept(frames: Pixels, scene: Pixels, shown: Pixels) -> Float:
