@@ -20,6 +20,7 @@ from torch import Tensor
 from ardrag.controls.build import build_control
 from ardrag.flow import FewStepScheduler
 from ardrag.home import ROOT
+from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import fold_causal_convs
 from ardrag.tracks.tracks import Tracks
 from ardrag.transformer import CausalWanTransformer
@@ -56,6 +57,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         text_encoder, tokenizer: UMT5 encoder and its tokenizer.
         scheduler: schedule and sampler settings the checkpoint was trained with.
         image_encoder, image_processor: CLIP vision tower and its processor, or None for models without image tokens.
+        outline: what tells where a grabbed thing ends, for the control ``cutout``, or None.
         buckets: ``[height, width]`` pairs that the checkpoint was trained on.
         fps: frames per second of the generated video.
         control: what the model is shown of the tracks, by name or as ``{"name": ..., settings}`` (`ardrag.controls`).
@@ -68,7 +70,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
-    _optional_components = ["image_encoder", "image_processor"]
+    _optional_components = ["image_encoder", "image_processor", "outline"]
     _callback_tensor_inputs = ["latents"]
     tracks_class = Tracks
     """What a call takes as ``tracks``, at hand also where this class came from the Hub without its package."""
@@ -82,6 +84,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
         scheduler: FewStepScheduler,
         image_encoder: Any = None,
         image_processor: Any = None,
+        outline: Outline | None = None,
         buckets: list[list[int]] | None = None,
         fps: float | None = None,
         control: str | dict[str, Any] | None = None,
@@ -100,6 +103,7 @@ class ARDragPipeline(HubMixin, WholeClipMixin, CallState, DiffusionPipeline):
             tokenizer=tokenizer,
             image_encoder=image_encoder,
             image_processor=image_processor,
+            outline=outline,
             scheduler=scheduler,
         )
         rate = None if fps is None else check_fps(fps)

@@ -90,6 +90,19 @@ def build_tiny_pipeline(
     return pipeline
 
 
+def build_tiny_outline() -> Any:
+    from ardrag.outlines.network import Outline
+
+    torch.manual_seed(0)
+    return Outline(widths=(4, 8), side=SIDE).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def outline() -> Any:
+    """What knows outlines, or rather guesses: it has learnt nothing."""
+    return build_tiny_outline()
+
+
 @pytest.fixture(scope="session")
 def make_pipeline() -> Callable[..., Any]:
     return build_tiny_pipeline

@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
 LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "known", "saving", "streaming_vae", "tracks", "worlds"}
+LEAVES |= {"outlines"}
 CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
     **dict.fromkeys(("convolutions", "kv_cache", "saving", "tracks"), set[str]()),
-    "flow": {"saving"},
+    **dict.fromkeys(("flow", "outlines"), {"saving"}),
     "folded_vae": {"convolutions"},
     "streaming_vae": {"convolutions", "folded_vae"},
     "known": {"convolutions", "folded_vae", "streaming_vae"},

@@ -193,7 +193,7 @@ def build_pipeline(config: FinetuneConfig, captions: Iterable[str], buckets: lis
     if config.sink_frames is not None:
         pipeline.transformer.register_to_config(sink_frames=config.sink_frames)
     if config.control:
-        give_control(pipeline, config.control)
+        give_control(pipeline, config.control, config.outline)
     return pipeline
 
 

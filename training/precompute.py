@@ -39,6 +39,7 @@ from tqdm import tqdm
 
 from ardrag.controls.build import build_control
 from ardrag.controls.control import PixelControl, Rows, Scene
+from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
@@ -84,6 +85,9 @@ class PrecomputeConfig:
     )
     control: str = field(
         default="heat", metadata={"help": "What is stored of the tracks: heat, carried, another video, or none."}
+    )
+    outline: str = field(
+        default="", metadata={"help": "Folder of the network that knows outlines, for the control cutout."}
     )
     touch_force: float = field(
         default=1.0,
@@ -187,13 +191,14 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of the dataset, clip by clip."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
     control = None if config.control == NONE else build_control(config.control)
-    name = control_text(control) if control else ""
+    name, outline = control_text(control) if control else "", known_outline(config)
     raw = curated_clips(config) if config.data else world_clips(config)
     clips = (touched(clip, config.touch_force) for clip in raw)
     for batch in batches(clips, config.batch_size, lambda clip: clip.frames.shape):
         video = torch.stack([torch.from_numpy(clip.frames).permute(3, 0, 1, 2) for clip in batch]).float() / 127.5 - 1
         if isinstance(control, PixelControl):
-            shown = [paint(control, c.tracks, v, vae.temporal_factor) for c, v in zip(batch, video, strict=True)]
+            pairs = zip(batch, video, strict=True)
+            shown = [paint(control, clip.tracks, v, vae.temporal_factor, outline) for clip, v in pairs]
             video = torch.cat([video, torch.stack(shown)])
         encoded = vae.encode(video)
         for i, clip in enumerate(batch):
@@ -202,10 +207,17 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
             yield pack_clip(*told, encoded[i], name, encoded[len(batch) + i] if control else None)
 
 
-def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor: int) -> Tensor:
+def known_outline(config: PrecomputeConfig) -> Outline | None:
+    """The network that knows outlines, if there is one."""
+    return Outline.from_pretrained(config.outline) if config.outline else None
+
+
+def paint(
+    control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor: int, outline: Outline | None = None
+) -> Tensor:
     """The video ``[3, T, H, W]`` that a control makes of ``tracks`` in the true ``video`` ``[3, T, H, W]``."""
     frames = video.movedim(1, 0)
-    scene = Scene(frames[0], frames[:1])
+    scene = Scene(frames[0], frames[:1], outline=outline)
     return control.paint_clip(Rows.of(tracks), scene, frames[::temporal_factor], temporal_factor)
 
 
@@ -213,7 +225,7 @@ def paint(control: PixelControl, tracks: Tracks, video: Tensor, temporal_factor:
 def shown_anew(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
     """Rows of encoded clips with another control."""
     vae = StreamingVAE(fold_causal_convs(AutoencoderKLWan.from_pretrained(config.vae).eval()))
-    control = build_control(config.control)
+    control, outline = build_control(config.control), known_outline(config)
     assert isinstance(control, PixelControl), "checked with the configuration"
     rows = tqdm(load_latents([config.clips]), desc="control", mininterval=10)
     for batch in batches(rows, config.batch_size, lambda row: tuple(row["latent_shape"])):
@@ -223,7 +235,7 @@ def shown_anew(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
             if config.touch_force < 1:
                 arrays = pressed(arrays, config.touch_force, np.random.default_rng(zlib.crc32(row["id"].encode())))
                 row |= pack_tracks(arrays)
-            scene, shown, keyframes = told(control, vae.vae, row, arrays)
+            scene, shown, keyframes = told(control, vae.vae, row, arrays, outline=outline)
             videos.append(control.paint_clip(shown, scene, keyframes, vae.temporal_factor))
         for row, motion in zip(batch, vae.encode(torch.stack(videos)), strict=True):
             yield {**row, "control": control_text(control), "motion": pack_half(motion)}

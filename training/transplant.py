@@ -20,13 +20,12 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 from tqdm import tqdm
 
-from ardrag.controls.build import build_control
 from ardrag.flow import velocity_target
 from ardrag.rollout import seeded_generator
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
-from training.controls.maker import ControlMaker
+from training.controls.maker import ControlMaker, give_control
 from training.finetune import ConditionedModel, FinetuneConfig, draw_step
 from training.rollouts.conditions import BlankMotion
 from training.run.config import parse_config
@@ -46,6 +45,7 @@ class TransplantConfig:
     output_dir: str = field(metadata={"help": "Folder of the pipeline to write."})
     data: list[str] = field(default_factory=list, metadata={"help": "Clips precomputed with the new VAE."})
     control: str = field(default="", metadata={"help": "The control of the data; empty: the pipeline's own."})
+    outline: str = field(default="", metadata={"help": "Folder of the network that knows outlines, for cutout."})
     sprite_clips: int = field(default=20, metadata={"help": "Sprite World clips that both VAEs encode."})
     photo_clips: int = field(default=20, metadata={"help": "Photo World clips that both VAEs encode; 0 without it."})
     batches: int = field(default=24, metadata={"help": "Batches of six clips that the last layer is solved on."})
@@ -169,7 +169,7 @@ def main(config: TransplantConfig) -> None:
     transformer.patch_embedding.weight.data.copy_(moved_embedding(pipeline.transformer, to_old, vae.config.z_dim))
     pipeline.register_modules(vae=vae, transformer=transformer.eval())
     if config.control:
-        pipeline.register_to_config(control=build_control(config.control).config())
+        give_control(pipeline, config.control, config.outline)
     left = solve_last_layer(pipeline, config)
     logger.info("the last layer leaves %.1f %% of the velocity", 100 * left)
     pipeline.save_pretrained(Path(config.output_dir))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ardrag.controls.boxes import Boxes
-from ardrag.controls.carried import Carried, Collage
+from ardrag.controls.carried import Carried, Collage, Cutout
 from ardrag.controls.control import Control
 from ardrag.controls.copied import Copied
 from ardrag.controls.entity import Entity
@@ -23,6 +23,7 @@ FAMILY: tuple[type[Control], ...] = (
     Coloured,
     Carried,
     Collage,
+    Cutout,
     Copied,
     TrackIds,
     Flow,

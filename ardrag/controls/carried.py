@@ -9,6 +9,11 @@ its piece from the last finished frame.
 would: where a piece was taken the colours round it close over, and where it is let go it stays. What rests and what
 moves are then both there to be seen, in latents of a video like those that are asked for; from the first latent, which
 stands for a single frame, the latents of the same picture at rest differ by a sixth of their variance.
+
+`Cutout` is a collage of things: what is grabbed is cut out along its own outline, not as a disc. The outline is the
+guess of a small network, made once when something is grabbed (`ardrag.outlines.network`). Place and brush are told to
+it; the worlds that it learnt from say that a brush of any width on a thing means the whole thing, and on anything else
+its own disc.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,10 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
+from ardrag.outlines.network import Outline
 
 
 REACH = 2.5
 """Where a piece ends, in units of ``s``: its edge has 6e-5 there."""
+GAP = 0.6
+"""How far what is round a cut-out reaches into the hole that it leaves, relative to the radius of a disc as large."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Carried(PixelControl):
 
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`; what each track holds is remembered."""
-        stretches, held = grabs(rows, lambda: with_edge(look()), memory or ())
+        stretches, held = grabs(rows, lambda track, xy: with_edge(look()), memory or ())
         like = stretches[0].piece.source if stretches else torch.empty(0)
         video = like.new_zeros(3, len(rows), *size_of(look))
         self.carry(video, stretches, rows)
@@ -81,13 +90,14 @@ class Table(NamedTuple):
     """What a collage remembers, pictures ``[3, H, W]``.
 
     ``ground`` is what lies still, ``closed`` how it would look without what is held; ``held`` and ``left`` are what
-    each track holds, and where it was seen last.
+    each track holds, and where it was seen last; ``outline`` knows where things end, if somebody does.
     """
 
     ground: Tensor
     closed: Tensor
     held: Held = ()
     left: tuple[Left | None, ...] = ()
+    outline: Outline | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class Collage(Carried):
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`."""
         table = Table(look(), look()) if memory is None else memory
-        stretches, held = grabs(rows, lambda: with_edge(look()), table.held)
+        stretches, held = grabs(rows, partial(self.take, table, rows, cache(look)), table.held)
         if any(all(stretch.piece is not piece for piece in table.held) for stretch in stretches):
             table = table._replace(closed=self.close(table.ground, stretches, rows))
         ground = table.ground[:, None].repeat(1, len(rows) + 1, 1, 1)  # and what it will be after these rows
@@ -121,16 +131,24 @@ class Collage(Carried):
             force = rows.arrays.force[stretch.start : stretch.stop, stretch.track]
             self.take_off(video, stretch.piece, spread, frames, force, table.closed)
         self.carry(video, stretches, rows)
-        return video, Table(ground[:, -1].clone(), table.closed, held, last_seen(rows, table.left))
+        seen = last_seen(rows, table.left)
+        return video, table._replace(ground=ground[:, -1].clone(), held=held, left=seen)
+
+    def take(self, table: Table, rows: Rows, look: Look, track: int, xy: tuple[float, float]) -> Tensor:
+        """The source ``[4, H, W]`` of what a track takes up at ``xy`` in the frame that ``look`` gives."""
+        return with_edge(look())
+
+    def gap(self, rows: Rows, stretch: Stretch, picture: Tensor) -> float:
+        """How far what is round a piece must reach to close over its place, in pixels of ``picture``."""
+        return self.spread(rows, stretch.track, picture)
 
     def close(self, ground: Tensor, stretches: Sequence[Stretch], rows: Rows) -> Tensor:
         """The picture ``ground`` ``[3, H, W]`` without the pieces of ``stretches``: what is round them closes over."""
         taken = torch.zeros_like(ground[:, None])
         for stretch in stretches:
-            white = Piece(torch.ones_like(with_edge(ground)), stretch.piece.xy)
             spread = self.spread(rows, stretch.track, ground)
-            lay_piece(taken, white, spread, [0], np.array([stretch.piece.xy]), np.ones(1))
-        widest = max(self.spread(rows, stretch.track, ground) for stretch in stretches)
+            self.take_off(taken, stretch.piece, spread, [0], np.ones(1), torch.ones_like(ground))
+        widest = max(self.gap(rows, stretch, ground) for stretch in stretches)
         known = (1 - taken[:1, 0]) ** 4 + 1e-6
         seen = blurred(torch.cat([known * ground, known]), widest)
         return seen[:3] / seen[3:]
@@ -141,7 +159,43 @@ class Collage(Carried):
     ) -> None:
         """Show what closes over the place of a piece, as firmly as it is held."""
         places = np.repeat(np.array([piece.xy]), len(frames), 0)
-        lay_piece(video, Piece(with_edge(closed), piece.xy), spread, frames, places, force)
+        under = Piece(with_edge(closed) * piece.source[3], piece.xy)
+        lay_piece(video, under, spread, frames, places, force)
+
+
+@dataclass(frozen=True)
+class Cutout(Collage):
+    """See the module. ``radius`` is the brush of a track that has none."""
+
+    name: ClassVar[str] = "cutout"
+    about: ClassVar[str] = "Tracks are shown as things that are cut out of the picture and move (`control: cutout`)."
+
+    def begin(self, scene: Scene) -> Table:
+        """See `PixelControl`.
+
+        Raises:
+            ValueError: if there is no network that knows outlines.
+        """
+        if scene.outline is None:
+            raise ValueError(
+                "outline: the control cutout asks a network where things end, and the pipeline has none; give it one "
+                "(outline=Outline.from_pretrained(FOLDER)), or use the control collage"
+            )
+        return super().begin(scene)._replace(outline=scene.outline)
+
+    def take(self, table: Table, rows: Rows, look: Look, track: int, xy: tuple[float, float]) -> Tensor:
+        """See `Collage`: colours within the outline, and the outline."""
+        assert table.outline is not None, "a table is what `begin` makes of a scene"
+        picture, brush = look(), spreads(rows.brushes, self.radius)[track]
+        return with_edge(picture) * table.outline.mask(picture, xy, brush)
+
+    def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
+        """See `Carried`: the outline is all the edge that there is."""
+        return math.inf
+
+    def gap(self, rows: Rows, stretch: Stretch, picture: Tensor) -> float:
+        """See `Collage`."""
+        return max(GAP * math.sqrt(float(stretch.piece.source[3].sum()) / math.pi), 1.0)
 
 
 def lay_piece(
@@ -150,7 +204,7 @@ def lay_piece(
     """Lay a piece over ``frames`` of ``video`` ``[3, T, H, W]`` at ``places`` ``[n, 2]`` in 0..1, in place."""
     height, width = video.shape[2:]
     points = places.astype(np.float64) * (width, height)
-    reach = min(math.ceil(REACH * spread), max(height, width))
+    reach = math.ceil(min(REACH * spread, extent(piece)))
     corners = np.floor(points).astype(int) - reach
     layer = cut(piece, torch.from_numpy(points - corners).to(video), reach, spread)
     layer = layer * torch.from_numpy(force).to(video)[:, None, None, None]
@@ -159,6 +213,16 @@ def lay_piece(
         left, top = max(-x, 0), max(-y, 0)
         over = part[:, top : top + under.shape[1], left : left + under.shape[2]]
         under.mul_(1 - over[3]).add_(over[:3])
+
+
+def extent(piece: Piece) -> int:
+    """How far a piece reaches from where it was grabbed, across or down, in pixels of its source; at least 1."""
+    height, width = piece.source.shape[1:]
+    lines, columns = (piece.source[3].amax(axis).nonzero()[:, 0] + 0.5 for axis in (1, 0))
+    if not len(lines):
+        return 1
+    ends = (lines[[0, -1]] - piece.xy[1] * height, columns[[0, -1]] - piece.xy[0] * width)
+    return max(math.ceil(float(torch.cat(ends).abs().max())), 1)
 
 
 def blurred(picture: Tensor, spread: float) -> Tensor:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ardrag.known.still_video import Latents, StillVideo
+from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.sampling import TrackArrays
@@ -88,13 +88,15 @@ class Scene:
     """What is known when a clip begins.
 
     ``picture`` ``[3, H, W]`` in [-1, 1] and ``reference``, its normalised latent ``[1, C, 1, h, w]``; ``masks``
-    ``[P, H, W]`` in 0..1 of what each track is on, where somebody knows; the ``seed`` of what a control draws by lot.
+    ``[P, H, W]`` in 0..1 of what each track is on, where somebody knows; the ``seed`` of what a control draws by lot;
+    ``outline`` tells where things end, where a pipeline has such a network.
     """
 
     picture: Tensor
     reference: Tensor
     masks: Tensor | None = None
     seed: int = 0
+    outline: Outline | None = None
 
 
 class Piece(NamedTuple):
@@ -117,8 +119,10 @@ Held = tuple[Piece | None, ...]
 """What each track holds."""
 
 
-def grabs(rows: Rows, take: Callable[[], Tensor], held: Held) -> tuple[list[Stretch], Held]:
-    """Which piece each track holds when, and what it holds at the end; ``take`` gives the source of new pieces.
+def grabs(rows: Rows, take: Callable[[int, tuple[float, float]], Tensor], held: Held) -> tuple[list[Stretch], Held]:
+    """Which piece each track holds when, and what it holds at the end.
+
+    ``take`` gives the source of a new piece, of a track that is grabbed at a place in 0..1.
 
     It is not asked where nothing is grabbed: a source that is still in the making would have to be waited for.
 
@@ -127,13 +131,13 @@ def grabs(rows: Rows, take: Callable[[], Tensor], held: Held) -> tuple[list[Stre
     """
     stretches: list[Stretch] = []
     after: list[Piece | None] = []
-    source = cache(take)
     xy, visible, force = (column.tolist() for column in rows.arrays)
     for track in range(rows.arrays.xy.shape[1]):
         piece, begun = held[track] if track < len(held) else None, 0
         for t in range(len(rows)):
             if visible[t][track] and piece is None:
-                piece, begun = Piece(source(), (xy[t][track][0], xy[t][track][1])), t
+                place = xy[t][track][0], xy[t][track][1]
+                piece, begun = Piece(take(track, place), place), t
             elif piece is not None and not visible[t][track] and not force[t][track]:
                 stretches.append(Stretch(track, begun, t, piece))
                 piece = None

@@ -27,7 +27,7 @@ class Copied(LatentControl):
     def mark(self, rows: Rows, scene: Scene, memory: Any = None) -> tuple[Tensor, Any]:
         """See `LatentControl`."""
         reference = scene.reference[0, :, 0].float()
-        stretches, held = grabs(rows, lambda: reference, memory or ())
+        stretches, held = grabs(rows, lambda track, xy: reference, memory or ())
         slot = reference.new_zeros(reference.shape)
         for stretch, (x, y), force in placed(rows, stretches):
             column, line = cell(stretch.piece.xy, reference)

@@ -40,7 +40,7 @@ class Entity(LatentControl):
     def mark(self, rows: Rows, scene: Scene, memory: Any = None) -> tuple[Tensor, Any]:
         """See `LatentControl`."""
         reference = scene.reference[0, :, 0].float()
-        stretches, held = grabs(rows, lambda: reference, memory or ())
+        stretches, held = grabs(rows, lambda track, xy: reference, memory or ())
         slot = reference.new_zeros(reference.shape)
         brushes = spreads(rows.brushes, self.radius)
         for stretch, place, force in placed(rows, stretches):

@@ -45,7 +45,7 @@ class Masks(PixelControl):
         """
         masks: Tensor = memory[0]
         held: Held = memory[1]
-        stretches, held = grabs(rows, lambda: masks, held)
+        stretches, held = grabs(rows, lambda track, xy: masks, held)
         video = torch.zeros(3, len(rows), *masks.shape[1:])
         for stretch in stretches:
             if stretch.track >= len(masks):

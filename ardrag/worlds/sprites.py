@@ -254,6 +254,16 @@ def render(sprites: tuple[Sprite, ...], background: Float, num_frames: int) -> n
     return frames
 
 
+def owners(sprites: tuple[Sprite, ...], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Number of the sprite on top of each pixel of the first frame, from 1 at the back, 0 for none, ``[H, W]``."""
+    found = np.zeros((height, width), np.uint8)
+    for number, sprite in enumerate(sprites, 1):
+        cover = np.zeros((height, width, 3), np.float32)
+        _paste(cover, np.repeat(sprite.rgba[..., 3:], 4, axis=2), sprite.xy[0])
+        found[cover[..., 0] > 0.5] = number
+    return found
+
+
 def _untouched(sprites: tuple[Sprite, ...], height: int, width: int) -> npt.NDArray[np.bool_]:
     touched = np.zeros((height, width), bool)
     for sprite in sprites:

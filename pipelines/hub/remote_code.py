@@ -11,6 +11,7 @@ from there. The first line is a stamp (version, SHA-256 of the rest) that tells 
 from __future__ import annotations
 
 import ast
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ PACKAGES = ("ardrag", "pipelines")
 COMPONENTS = {
     "transformer": ("ardrag.transformer", "CausalWanTransformer"),
     "scheduler": ("ardrag.flow", "FewStepScheduler"),
+    "outline": ("ardrag.outlines.network", "Outline"),
 }
 """Components whose classes are ours: the module and class that ``model_index.json`` names."""
 
@@ -56,9 +58,15 @@ __all__ = ["{name}"]
 
 
 def write_code(folder: str | os.PathLike[str]) -> list[str]:
-    """Write the code beside the weights of a pipeline in ``folder``; returns the files, relative to it."""
-    written = []
+    """Write the code beside the weights of a pipeline in ``folder``; returns the files, relative to it.
+
+    A component that the pipeline there does not have gets none.
+    """
+    index, written = Path(folder) / "model_index.json", []
+    known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else None
     for name, text in code_files().items():
+        if known is not None and "/" in name and not known.get(name.split("/")[0], [None])[0]:
+            continue
         target = Path(folder) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)  # it may share its place on the disk with another folder's

@@ -13,6 +13,7 @@ from torch import Tensor
 from ardrag.conditioning import encode_image_tokens, encode_token_ids, token_ids
 from ardrag.controls.control import Scene
 from ardrag.known.answers import answer, digest
+from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.transformer import CausalWanTransformer
 from pipelines.image_input import image_pixels
@@ -28,6 +29,7 @@ class EncodingMixin:
     tokenizer: Any
     image_encoder: Any
     image_processor: Any
+    outline: Outline | None
 
     @property
     def _execution_device(self) -> torch.device:
@@ -133,7 +135,7 @@ class EncodingMixin:
         if masks is not None and (masks.ndim != 3 or masks.shape[1:] != size):
             raise ValueError(f"masks: {list(masks.shape)} must be [P, {size[0]}, {size[1]}], one for each track")
         reference = self.encode_reference(image, device)
-        return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference, masks, seed)
+        return Scene(image_pixels(image)[0, :, 0].to(reference.device), reference, masks, seed, self.outline)
 
 
 def as_texts(prompt: str | Sequence[str] | None) -> list[str]:

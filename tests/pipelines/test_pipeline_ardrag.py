@@ -228,6 +228,22 @@ def test_a_model_without_image_encoder_is_saved_without(make_pipeline, picture, 
     assert np.abs(call(loaded, picture) - call(pipe, picture)).max() <= 1.01 / 255
 
 
+def test_what_knows_outlines_is_a_part_like_any_other(make_pipeline, picture, outline, tmp_path):
+    pipe = make_pipeline()
+    assert pipe.outline is None
+    pipe.register_to_config(control={"name": "cutout"})
+    with pytest.raises(ValueError, match="outline: the control cutout asks a network .* has none; give it one"):
+        call(pipe, picture)
+    pipe.register_modules(outline=outline)
+    pipe.save_pretrained(tmp_path)
+    loaded, other = ARDragPipeline.from_pretrained(tmp_path), ARDragPipeline(**pipe.components)
+    assert other.outline is outline and other.control == loaded.control == pipe.control
+    made = call(pipe, picture)
+    for same in (loaded, other):
+        same.set_progress_bar_config(disable=True)
+        assert np.abs(call(same, picture) - made).max() <= 1.01 / 255
+
+
 def test_callback_counts_steps_over_all_latents(pipeline, picture):
     seen = []
 

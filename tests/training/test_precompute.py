@@ -163,6 +163,26 @@ def test_controls_of_encoded_clips_are_made_anew(folder, pipeline):
     assert all(unpack_tracks(row).force.min() < 1 for row in load_latents([pressed.output_dir]))
 
 
+def test_outlines_are_those_of_the_network_that_is_named(folder, pipeline, outline, tmp_path):
+    """New clips and encoded ones: both are what a run that draws them would make."""
+    outline.save_pretrained(tmp_path)
+    control = {"control": "cutout", "outline": str(tmp_path), "num_clips": 2}
+    bare, new = configure(folder, "plain", control="none", num_clips=2), configure(folder, "cutout", **control)
+    for config in (bare, new):
+        precompute.main(config)
+    anew = configure(folder, "anew", clips=bare.output_dir, **control)
+    precompute.main(anew)
+    shown = build_control("cutout")
+    for one, other in zip(load_latents([new.output_dir]), load_latents([anew.output_dir]), strict=True):
+        assert one["control"] == other["control"] == control_text(shown)
+        made = made_motion(shown, pipeline.vae, one, unpack_tracks(one), outline=outline)
+        for row in (one, other):
+            motion = unpack_half(row["motion"], row["latent_shape"])
+            torch.testing.assert_close(motion, made, rtol=2e-3, atol=2e-3)
+    with pytest.raises(ValueError, match="outline: the control cutout asks a network"):
+        precompute.main(configure(folder, "none", control="cutout"))
+
+
 def test_what_cannot_be_stored_is_refused():
     with pytest.raises(ValueError, match="push_to_hub: 'clips' is no owner/name of a dataset repository"):
         PrecomputeConfig("vae", "out", push_to_hub="clips")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ardrag.controls.build import build_control
 from ardrag.controls.control import Control, Rows, Scene, segments
+from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.transformer import CausalWanTransformer
@@ -42,20 +43,30 @@ def control_text(control: Control) -> str:
 
 @torch.no_grad()
 def made_motion(
-    control: Control, vae: AutoencoderKLWan, row: Mapping[str, Any], arrays: TrackArrays, seed: int = 0
+    control: Control,
+    vae: AutoencoderKLWan,
+    row: Mapping[str, Any],
+    arrays: TrackArrays,
+    seed: int = 0,
+    outline: Outline | None = None,
 ) -> Tensor:
     """Motion slot ``[C, F, h, w]`` of a clip whose latents are known, on the CPU; arguments are those of `told`.
 
     In the VAE's own precision also under autocast.
     """
     with torch.autocast(vae.device.type, enabled=False):
-        scene, rows, keyframes = told(control, vae, row, arrays, seed)
+        scene, rows, keyframes = told(control, vae, row, arrays, seed, outline)
         return control.clip(vae, scene, rows, keyframes)[0].cpu()
 
 
 @torch.no_grad()
 def told(
-    control: Control, vae: AutoencoderKLWan, row: Mapping[str, Any], arrays: TrackArrays, seed: int = 0
+    control: Control,
+    vae: AutoencoderKLWan,
+    row: Mapping[str, Any],
+    arrays: TrackArrays,
+    seed: int = 0,
+    outline: Outline | None = None,
 ) -> tuple[Scene, Rows, Tensor | None]:
     """What `Control.clip` is given of a clip; a track that begins late takes what is there then, as latents decode.
 
@@ -63,10 +74,11 @@ def told(
         row: of `ardrag.clips/v1`.
         arrays: its tracks, as they are to be shown.
         seed: of what the control draws by lot.
+        outline: what tells a control where things end, if it asks.
     """
     picture = torch.from_numpy(np.array(row["reference"])).permute(2, 0, 1).float() / 127.5 - 1
     latents = unpack_half(row["latents"], row["latent_shape"])[None].to(vae.device)
-    scene = Scene(picture.to(vae.device), latents[:, :, :1], seed=seed)
+    scene = Scene(picture.to(vae.device), latents[:, :, :1], seed=seed, outline=outline)
     keyframes = keyframes_of(vae, latents, arrays) if control.takes_later else None
     return scene, Rows(arrays, (None,) * arrays.xy.shape[1]), keyframes
 
@@ -83,7 +95,7 @@ class ControlMaker:
     """What ``pipeline``'s control shows of the tracks of a row, after the changes that ``changes`` names."""
 
     def __init__(self, pipeline: ARDragPipeline, changes: TrackConfig | None = None) -> None:
-        self._control, self._vae = pipeline.control, pipeline.vae
+        self._control, self._vae, self._outline = pipeline.control, pipeline.vae, pipeline.outline
         self._changes = changes or TrackConfig()
         self._stored = control_text(self._control)
         self._has_told = False
@@ -103,11 +115,12 @@ class ControlMaker:
             )
         rng = np.random.default_rng(generator.initial_seed())
         arrays = changed(unpack_tracks(row), self._changes, row["height"], row["width"], rng)
-        return made_motion(self._control, self._vae, row, arrays, seed=int(rng.integers(2**31)))
+        seed = int(rng.integers(2**31))
+        return made_motion(self._control, self._vae, row, arrays, seed, self._outline)
 
 
-def give_control(pipeline: ARDragPipeline, name: str) -> None:
-    """Have ``pipeline`` show tracks by the control ``name``, in place.
+def give_control(pipeline: ARDragPipeline, name: str, outline: str = "") -> None:
+    """Have ``pipeline`` show tracks by the control ``name``, in place; what knows outlines is in ``outline``.
 
     Where the control needs another motion slot or a module in the transformer, the transformer is built anew; what
     both have keeps its weights, what is new begins as `ardrag.controls.build.attach` says.
@@ -127,6 +140,8 @@ def give_control(pipeline: ARDragPipeline, name: str) -> None:
         config |= {"input_layout": layout, "in_channels": sum(layout.values()), "control_module": control.module()}
         pipeline.register_modules(transformer=with_weights(CausalWanTransformer.from_config(config), pipeline))
     pipeline.register_to_config(control=control.config())
+    if outline:
+        pipeline.register_modules(outline=Outline.from_pretrained(outline))
 
 
 def with_weights(fresh: CausalWanTransformer, pipeline: ARDragPipeline) -> CausalWanTransformer:

@@ -77,7 +77,7 @@ def blank_motion(pipeline: ARDragPipeline, height: int, width: int, num_latents:
     frames = 1 + vae.config.scale_factor_temporal * (num_latents - 1)
     picture = torch.zeros(3, height, width, device=vae.device)
     with torch.autocast(vae.device.type, enabled=False):
-        scene = Scene(picture, StreamingVAE(vae).encode(picture[None, :, None]))
+        scene = Scene(picture, StreamingVAE(vae).encode(picture[None, :, None]), outline=pipeline.outline)
         return pipeline.control.clip(vae, scene, Rows.of(Tracks.empty(frames))).cpu()
 
 

@@ -28,6 +28,9 @@ class FinetuneConfig(TrackConfig, MuonConfig):
     control: str = field(
         default="", metadata={"help": "What is shown of the tracks, by name; default: as init_from, else heat."}
     )
+    outline: str = field(
+        default="", metadata={"help": "Folder of the network that knows outlines, for cutout; default: init_from's."}
+    )
     image_fill: str = field(
         default="",
         metadata={

@@ -34,6 +34,7 @@ def test_a_brush_is_of_controls_that_show_a_piece() -> None:
     assert {name: brush for name, brush in brushes.items() if brush} == {
         "carried": 0.11,
         "collage": 0.11,
+        "cutout": 0.11,
         "entity": 0.08,
         "boxes": 0.11,
     }

@@ -1,5 +1,6 @@
 """What every control must keep: streamed is whole, nothing settled changes, restored goes on, hidden is nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,11 @@ def drawn() -> Tracks:
 
 
 @pytest.fixture(scope="module")
-def scene(pipeline: Any, picture: Any) -> Scene:
+def scene(pipeline: Any, picture: Any, outline: Any) -> Scene:
     """With a mask for each of the three tracks: a quarter of the picture."""
     masks = torch.zeros(3, picture.height, picture.width)
     masks[0, 4:16, :16], masks[1, 18:, 16:], masks[2, 12:28, 4:20] = 1, 1, 1
-    return pipeline.scene(picture, masks, seed=3)
+    return replace(pipeline.scene(picture, masks, seed=3), outline=outline)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_clips_side_by_side_do_not_know_of_each_other(
 
 
 @pytest.mark.parametrize("name", sorted(name for name, kind in CONTROLS.items() if issubclass(kind, PixelControl)))
-def test_painted_at_any_size_it_is_the_same_video(name: str, picture: Any) -> None:
+def test_painted_at_any_size_it_is_the_same_video(name: str, picture: Any, outline: Any) -> None:
     """Four times the size, shrunk again: the same up to what the pixel grid does."""
     control: Any = build_control(name)
     small = image_pixels(picture)[0, :, 0]
@@ -131,7 +132,9 @@ def test_painted_at_any_size_it_is_the_same_video(name: str, picture: Any) -> No
     masks = torch.zeros(3, *small.shape[1:])
     masks[:, 8:24, 8:24] = 1
     ours, theirs = (
-        control.paint_clip(rows, Scene(size, size, masks.repeat_interleave(k, 1).repeat_interleave(k, 2)))
+        control.paint_clip(
+            rows, Scene(size, size, masks.repeat_interleave(k, 1).repeat_interleave(k, 2), outline=outline)
+        )
         for size, k in ((small, 1), (large, 4))
     )
     shrunk = torch.nn.functional.avg_pool2d(theirs.transpose(0, 1), 4).transpose(0, 1)

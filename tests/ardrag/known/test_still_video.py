@@ -74,9 +74,11 @@ def test_while_the_vae_is_trained_it_is_encoded_every_time(vae):
 
 @pytest.mark.parametrize("name", sorted(CONTROLS))
 @torch.no_grad()
-def test_a_blank_control_is_that_of_a_clip_without_tracks(vae, name):
+def test_a_blank_control_is_that_of_a_clip_without_tracks(vae, outline, name):
     control, picture = build_control(name), torch.rand(3, SIDE, SIDE) * 2 - 1
-    scene = Scene(picture, StreamingVAE(vae).encode(picture[None, :, None]), torch.ones(1, SIDE, SIDE))
+    scene = Scene(
+        picture, StreamingVAE(vae).encode(picture[None, :, None]), torch.ones(1, SIDE, SIDE), outline=outline
+    )
     expected = control.clip(vae, scene, Rows.of(Tracks.empty(13)))
     blank = control.blank(vae, scene)
     assert torch.equal(blank(0, 4), expected) and torch.equal(blank(2, 3), expected[:, :, 2:3])

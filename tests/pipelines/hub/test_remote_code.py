@@ -46,7 +46,8 @@ def test_nothing_of_ours_is_imported(files):
 
 
 def test_components_take_their_classes_from_the_pipeline(files):
-    assert set(files) == {"pipeline.py", "transformer/ardrag.transformer.py", "scheduler/ardrag.flow.py"}
+    ours = {"transformer/ardrag.transformer.py", "scheduler/ardrag.flow.py", "outline/ardrag.outlines.network.py"}
+    assert set(files) == {"pipeline.py", *ours}
     alias = files["scheduler/ardrag.flow.py"].split("from ")[-1].split()[0]
     assert f'sys.modules["{alias}"] = sys.modules[__name__]' in files["pipeline.py"]
 
@@ -65,6 +66,8 @@ def test_the_stamp_says_version_and_content(files, tmp_path, caplog):
 
 def test_files_are_written_beside_the_weights(files, tmp_path):
     assert set(write_code(tmp_path)) == set(files)
+    (tmp_path / "model_index.json").write_text('{"outline": [null, null], "scheduler": ["ardrag.flow", "X"]}')
+    assert write_code(tmp_path) == ["pipeline.py", "scheduler/ardrag.flow.py"]
     assert (tmp_path / "transformer" / "ardrag.transformer.py").read_text() == files[
         "transformer/ardrag.transformer.py"
     ]

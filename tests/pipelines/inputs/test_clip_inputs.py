@@ -11,12 +11,13 @@ from pipelines.inputs.clip_inputs import clip_inputs
 
 
 @pytest.mark.parametrize("name", sorted(CONTROLS))
-def test_conditions_are_those_of_a_session(make_pipeline, picture, name):
+def test_conditions_are_those_of_a_session(make_pipeline, picture, outline, name):
     control = build_control(name)
     layout = {"latents": 4, "motion": control.width(4), "image": 4}
     changes = {"input_layout": layout, "input_order": None, "in_channels": sum(layout.values())}
     pipeline = make_pipeline(transformer={**changes, "control_module": control.module()})
     pipeline.register_to_config(control=control.config())
+    pipeline.register_modules(outline=outline)
     tracks = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.8, 0.4)], [(0, 0.9, 0.1)]], num_frames=9)
     masks = torch.ones(2, picture.height, picture.width)
     session, seen = pipeline.start_session(picture, "a star", masks=masks), []

@@ -29,8 +29,10 @@ def maker(pipeline, name, **changes):
 
 
 @pytest.fixture
-def own_pipeline(make_pipeline):
-    return make_pipeline()
+def own_pipeline(make_pipeline, outline):
+    pipeline = make_pipeline()
+    pipeline.register_modules(outline=outline)
+    return pipeline
 
 
 def pictured(row):
@@ -46,7 +48,8 @@ def test_it_is_what_a_stream_shows(own_pipeline, rows, name):
     row = {**row, **pack_tracks(begun)}
     made = maker(own_pipeline, name)
     found = made(row, seeded_generator(3))
-    scene = Scene(pictured(row), unpack_half(row["latents"], row["latent_shape"])[None, :, :1])
+    first = unpack_half(row["latents"], row["latent_shape"])[None, :, :1]
+    scene = Scene(pictured(row), first, outline=own_pipeline.outline)
     shown = Rows(unpack_tracks(row), (None,) * begun.xy.shape[1])
     if name == "heat":  # it is stored
         assert torch.equal(found, unpack_half(row["motion"], row["latent_shape"]))
@@ -72,6 +75,17 @@ def test_a_late_track_carries_what_is_there_then(own_pipeline, rows):
     first = build_control("carried").clip(vae, scene, Rows(late, (None,)))
     found = made_motion(build_control("carried"), vae, row, late)
     assert torch.equal(found, wanted[0]) and not torch.allclose(found, first[0], atol=1e-3)
+
+
+def test_what_knows_outlines_comes_with_the_control(make_pipeline, outline, tmp_path):
+    outline.save_pretrained(tmp_path)
+    pipeline = make_pipeline()
+    give_control(pipeline, "cutout", str(tmp_path))
+    assert pipeline.control == build_control("cutout")
+    assert all(torch.equal(a, b) for a, b in zip(pipeline.outline.parameters(), outline.parameters(), strict=True))
+    given = pipeline.outline
+    give_control(pipeline, "collage")
+    assert pipeline.outline is given
 
 
 @pytest.mark.parametrize("name", ["carried", "track_ids"])

@@ -1,0 +1,1 @@
+"""Where a grabbed thing ends."""

@@ -1,0 +1,1 @@
+"""What the network of outlines is taught on."""
