@@ -12,8 +12,8 @@ stands for a single frame, the latents of the same picture at rest differ by a s
 
 `Cutout` is a collage of things: what is grabbed is cut out along its own outline, not as a disc. The outline is the
 guess of a small network, made once when something is grabbed (`ardrag.outlines.network`). Place and brush are told to
-it; the worlds that it learnt from say that a brush of any width on a thing means the whole thing, and on anything else
-its own disc.
+it; the worlds that it learnt from say that a brush on a thing means the whole thing, and on anything else its disc.
+They know no brush wider than ``widest``: who takes one says how much is meant, and gets its disc.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
-from ardrag.outlines.network import Outline
+from ardrag.outlines.network import Outline, disc, squared_distances
 
 
 REACH = 2.5
@@ -165,10 +165,11 @@ class Collage(Carried):
 
 @dataclass(frozen=True)
 class Cutout(Collage):
-    """See the module. ``radius`` is the brush of a track that has none."""
+    """See the module. ``radius`` is the brush of a track that has none; a brush above ``widest`` means its disc."""
 
     name: ClassVar[str] = "cutout"
     about: ClassVar[str] = "Tracks are shown as things that are cut out of the picture and move (`control: cutout`)."
+    widest: float = 0.2
 
     def begin(self, scene: Scene) -> Table:
         """See `PixelControl`.
@@ -187,7 +188,10 @@ class Cutout(Collage):
         """See `Collage`: colours within the outline, and the outline."""
         assert table.outline is not None, "a table is what `begin` makes of a scene"
         picture, brush = look(), spreads(rows.brushes, self.radius)[track]
-        return with_edge(picture) * table.outline.mask(picture, xy, brush)
+        if brush <= self.widest:
+            return with_edge(picture) * table.outline.mask(picture, xy, brush)
+        squared = squared_distances(picture.new_tensor([xy]), picture[None])[0]
+        return with_edge(picture) * disc(squared, brush * math.sqrt(math.prod(picture.shape[1:])))
 
     def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
         """See `Carried`: the outline is all the edge that there is."""

@@ -22,6 +22,10 @@ from ardrag.saving import SavedWhole
 SEEN = 7
 """What the network sees of each pixel: three colours, the disc, its tip, how far away in colour and in space it is."""
 GROUPS = 4
+LEAN = 2.0
+"""How far masks lean towards more, in logits: a missing part tears a thing, a little ground beside it hardly shows."""
+SURE = 0.05
+"""What is less likely than this is no part of a mask, what is more likely than the rest of it is wholly one."""
 
 
 def layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -30,7 +34,7 @@ def layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(GROUPS, outputs), nn.SiLU())
 
 
-def disc(squared: Tensor, spread: Tensor) -> Tensor:
+def disc(squared: Tensor, spread: Tensor | float) -> Tensor:
     """The soft edge of a brush, of squared distances in pixels: ``exp(-(d^2 / 2 s^2)^2)``."""
     return torch.exp(-((squared / (2 * spread**2)) ** 2))
 
@@ -64,7 +68,7 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
             brushes: ``[N]``, relative to ``sqrt(H W)``.
         """
         seen = self.see(pictures, xy, brushes)
-        now, levels = seen.contiguous(memory_format=torch.channels_last), []
+        now, levels = seen, []
         for down in self.down:
             now = down(now)
             levels.append(now)
@@ -94,7 +98,8 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
         size = [max(round(extent * scale / step), 1) * step for extent in (height, width)]
         small = F.interpolate(picture[None].to(self.dtype), size=size, mode="bilinear", antialias=True)
         place = small.new_tensor([xy]), small.new_tensor([brush])
-        mask = self(small, *place).sigmoid()[None]
+        likely = (self(small, *place) + LEAN).sigmoid()[None]
+        mask = ((likely - SURE) / (1 - 2 * SURE)).clamp(0, 1)
         return F.interpolate(mask, size=(height, width), mode="bilinear")[0, 0].to(picture)
 
 

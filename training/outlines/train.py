@@ -155,7 +155,7 @@ def main(config: OutlineConfig) -> None:
     (folder / "config.yaml").write_text(config_lines(config))
     photos = list(shown_photos("train", config.start, config.photos))
     sprites, test = list(shown_sprites("train", config.start, config.sprites)), held_out(config)
-    model = Outline().to(memory_format=torch.channels_last)
+    model = Outline()
     optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, 20, config.steps))
     log, started = RunLog(folder), time.monotonic()

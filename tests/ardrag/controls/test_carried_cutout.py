@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.controls.carried import GAP, Cutout
+from ardrag.controls.carried import GAP, Collage, Cutout
 from ardrag.controls.control import Rows, Scene
 from ardrag.tracks.tracks import Tracks
 
@@ -50,6 +50,16 @@ def test_half_a_force_is_half_a_thing() -> None:
     video = painted(tracks, Red(), red_on_blue())
     torch.testing.assert_close(video[:, 4, 22, 10], (RED + BLUE) / 2, rtol=0, atol=1e-2)
     torch.testing.assert_close(video[:, 4, 22, 38], (RED + BLUE) / 2, rtol=0, atol=1e-2)
+
+
+def test_a_wide_brush_means_its_disc() -> None:
+    """Then it is a collage."""
+    tracks = Tracks.from_points([[(0, 0.4, 0.5), (4, 0.7, 0.5)]], num_frames=5, sigma=0.21)
+    frame = torch.nn.functional.avg_pool2d(red_on_blue(), 5, stride=1, padding=2)
+    video = painted(tracks, outline := Red(), frame)
+    wanted = Collage().paint_clip(Rows.of(tracks), Scene(frame, frame[:, None]))
+    moved = (frame[:, None] - wanted).abs().mean()
+    assert not outline.asked and (video - wanted).abs().mean() < 0.2 * moved
 
 
 def test_a_late_grab_takes_what_is_there_then() -> None:

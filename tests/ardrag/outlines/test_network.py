@@ -68,3 +68,12 @@ def test_saved_and_loaded_it_says_the_same(outline: Outline, tmp_path: Path) -> 
     picture = noise(1)[0]
     assert torch.equal(loaded.mask(picture, (0.5, 0.5), 0.11), outline.mask(picture, (0.5, 0.5), 0.11))
     assert loaded.config.side == 32 and loaded.config.widths == [4, 8]
+
+
+def test_a_mask_leans_towards_more_and_ends(outline: Outline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of logits -6, -2 and 2: nothing at all, a half, all of it."""
+    logits = torch.tensor([-6.0, -2.0, 2.0, 2.0]).repeat_interleave(8)[None, None].expand(1, 32, 32)
+    monkeypatch.setattr(Outline, "forward", lambda self, pictures, xy, brushes: logits)
+    mask = outline.mask(noise(1, 32, 32)[0], (0.5, 0.5), 0.11)
+    assert torch.allclose(mask[:, ::8], torch.tensor([0.0, 0.5, 1.0, 1.0]))
+    assert torch.equal(mask, mask[:, ::8].repeat_interleave(8, 1))
