@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "app_assets": {"ardrag", "pipelines", "app_assets"},
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
-LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "known", "saving", "streaming_vae", "tracks", "worlds"}
-LEAVES |= {"outlines"}
+LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "known", "outlines", "saving", "streaming_vae", "tracks"}
+LEAVES |= {"worlds"}
 CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
     **dict.fromkeys(("convolutions", "kv_cache", "saving", "tracks"), set[str]()),

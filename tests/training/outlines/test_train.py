@@ -11,7 +11,7 @@ from tests.worlds_library import write_made_up
 from training.outlines import train
 from training.outlines.things import Grab, Shown
 from training.outlines.train import USUAL, OutlineConfig, draw_brush, loss_of, main, overlap, stack, validate
-from training.run.runtime import RunLog
+from training.run.runtime import read_rows
 
 
 def test_the_usual_brush_is_that_of_the_control():
@@ -74,7 +74,7 @@ def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "Outline", lambda: Outline(widths=(8, 16), side=32))
     config = OutlineConfig(str(tmp_path), photos=60, sprites=20, steps=120, validation_grabs=40, save_every=60)
     main(config)
-    told = [row for row in RunLog(tmp_path).rows if "validation/overlap" in row]
+    told = [row for row in read_rows(tmp_path / "log.jsonl") if "validation/overlap" in row]
     assert [row["step"] for row in told] == [59, 119]
     assert told[-1]["validation/overlap"] > 0.7 > told[-1]["validation/overlap_of_the_disc"]
     model = Outline.from_pretrained(tmp_path / "outline")
