@@ -5,8 +5,9 @@
 #   bash training/recipes/small_histories.sh cpu      # on one core or two: docs/results/histories.md
 #   bash training/recipes/small_histories.sh debug    # a few steps of each, to see that it runs
 #
-# First a bidirectional teacher, then a causal student from its weights by teacher forcing alone; then the gate: a teacher
-# that is no better than its student ends the recipe (not in debug), as there is nothing to distil. ARMS (rollout collapse
+# First a bidirectional teacher, then a causal student from its weights by teacher forcing alone (Eq. 7: what no track
+# moves weighs as much as what one does), at last at the levels of the few-step schedule; then the gate: a teacher that
+# is no better than its student ends the recipe (not in debug), as there is nothing to distil. ARMS (rollout collapse
 # truth), SEEDS (0 1 2), GRPO=yes adds stage 3 from each arm (a history that is one's own is what makes it a Markov
 # process), CLIPS (of the benchmark, 24). TEACHER and STUDENT name trained pipelines, DATA their clips, GATE the metrics of
 # the gate; RUNS is the folder of the runs (default runs/small_histories), REPORTS that of the pages (default
@@ -24,10 +25,12 @@ data="${DATA:-$runs/clips}"
 gate="${GATE:-latent_distance path_error}"
 late="late_passer_sharpness late_passer_off late_passer_coverage late_latent_distance"
 case "$size" in
-  debug) clips=8; longer="--steps 2 --batch_size 2 --save_every 2"; tune="$longer"; stage_2="$longer --critic_updates 2"
+  debug) clips=8; longer="--steps 2 --batch_size 2 --save_every 2"; tune="$longer"; few="$longer"
+         stage_2="$longer --critic_updates 2"
          grpo="--steps 1 --group_size 2 --gradient_accumulation_steps 1 --save_every 1"; seeds="${SEEDS:-0}"; steps=2
          bench="--num_clips 1 --members 2 --num_frames 9 --num_long_clips 0"; late=""; reports="${REPORTS:-$runs}" ;;
-  cpu)   clips=2000; longer="--steps 4000 --batch_size 8"; tune="--steps 1500 --batch_size 8"; stage_2=""; grpo=""
+  cpu)   clips=2000; longer="--steps 4000 --batch_size 8"; tune="--steps 1500 --batch_size 8"; few="--steps 250 --save_every 250"
+         stage_2=""; grpo=""
          seeds="${SEEDS:-0 1 2}"; steps=24; bench="--num_clips ${CLIPS:-24}"; reports="${REPORTS:-docs/results}" ;;
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;
 esac
@@ -47,9 +50,13 @@ mkdir -p "$runs"
 [ -f "$data/state.json" ] || stage precompute training/configs/small/latents.yaml --world "$world" --control carried \
   --num_clips "$clips" --output_dir "$data"
 [ -n "${TEACHER:-}" ] || stage finetune training/configs/small/finetune_teacher.yaml --data "$data" --control carried \
-  $longer --output_dir "$runs/teacher"
-[ -n "${STUDENT:-}" ] || stage finetune training/configs/small/finetune_causal.yaml --data "$data" --control carried \
-  --init_from "$teacher" $tune --output_dir "$runs/student"
+  --motion_emphasis 0 $longer --output_dir "$runs/teacher"
+if [ -z "${STUDENT:-}" ]; then
+  stage finetune training/configs/small/finetune_causal.yaml --data "$data" --control carried --init_from "$teacher" \
+    --motion_emphasis 0 $tune --output_dir "$runs/causal"
+  stage finetune training/configs/small/start_forcing.yaml --data "$data" --init_from "$runs/causal/pipeline" \
+    --motion_emphasis 0 $few --output_dir "$runs/student"
+fi
 measure "student=$student" "teacher=$teacher@$steps"
 python -m eval.gate "$runs/eval/report.json" --system teacher --better_than student --metrics $gate || [ "$size" = debug ]
 systems=()

@@ -15,7 +15,7 @@ from eval.metrics.paths import track_errors
 
 
 FRAMES = 25
-INDICES = (1, 3)
+INDICES = (1, pytest.param(3, marks=pytest.mark.slow))
 
 
 def clip_of(index, frames=FRAMES, **options):
