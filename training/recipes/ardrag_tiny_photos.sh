@@ -19,7 +19,7 @@ export ARDRAG_PHOTOS="${ARDRAG_PHOTOS:-$runs/pictures}"
 case "$size" in
   debug) frames="--steps 2 --save_every 2 --pool_clips 2 --held_out_clips 1 --batch_size 2"
          clips="--steps 2 --save_every 2 --pool_clips 2 --photo_pool_clips 2 --held_out_clips 1 --clip_batch_size 1"
-         photos=4; sprites=4; move="--sprite_clips 2 --photo_clips 2 --batches 2"
+         photos=5; sprites=4; move="--sprite_clips 2 --photo_clips 2 --batches 2"
          tune="--steps 2 --batch_size 2 --save_every 2"
          cuts="--photos 4 --sprites 2 --steps 2 --batch_size 2 --validation_grabs 8" ;;
   cpu)   frames=""; clips="--steps 585"; photos=600; sprites=600; move=""; tune=""; cuts="" ;;
