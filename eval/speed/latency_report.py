@@ -27,7 +27,7 @@ FIRST = {
     "diffusers_folded_cached": "the same with our VAE convolutions, prompt encoded before",
 }
 STEADY = {
-    "plain": "control to pixels with every switch off (in turn; no products, nothing beside, cache pass inside)",
+    "plain": "control to pixels with every switch off (no products, by modules, nothing beside, cache inside)",
     "chunk_control": f"control to pixels in chunks of {CHUNK} latents",
     "latent": "control to pixels, one latent at a time",
     "settled": "the same, where the cache pass was done while idle",

@@ -54,7 +54,11 @@ class Counting(TorchDispatchMode):
         self._watch = watch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run ``func`` and note what it is."""
+        """Run ``func`` and note what it is, or what it is made of: inference mode does not take it apart."""
+        with self:
+            made = func.decompose(*args, **(kwargs or {}))
+        if made is not NotImplemented:
+            return made
         made = func(*args, **(kwargs or {}))
         part = self._watch.parts[self._watch.name]
         part.operators += 1

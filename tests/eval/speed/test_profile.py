@@ -2,6 +2,7 @@
 
 import types
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,7 +19,9 @@ class Denoiser(nn.Module):
         return x @ torch.ones(4, 6)
 
 
-def test_products_are_counted_in_their_part():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_products_are_counted_in_their_part(mode):
+    """Also in inference mode, as in sessions, where operations are not taken apart into those that work."""
     encoder, denoiser = Encoder(), Denoiser()
     vae = types.SimpleNamespace(encoder=encoder, decoder=nn.Identity())
     watch = Watch(types.SimpleNamespace(vae=vae, transformer=denoiser))
@@ -28,7 +31,7 @@ def test_products_are_counted_in_their_part():
         denoiser(torch.ones(3, 4))
         denoiser(torch.ones(2, 4), update_cache=True)
 
-    with torch.no_grad(), watch.watching():
+    with mode(), watch.watching():
         watch.latent(step)
         with Counting(watch):
             step()
