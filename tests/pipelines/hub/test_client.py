@@ -42,6 +42,15 @@ DIFFUSERS = MAKE + (
     "print(make(pipe))\n{more}"
 )
 
+TRIED_AGAIN_AT_ONCE = """
+from unittest.mock import patch
+from pipelines import ARDragPipeline
+from pipelines.hub.client import push_folder
+with patch("time.sleep"):
+    {call}
+"""
+"""A client's call without its pauses between two tries."""
+
 
 @pytest.fixture(scope="module")
 def folder(pipeline, tmp_path_factory):
@@ -250,14 +259,7 @@ def test_a_revision_that_is_not_there(hub_process, pushed):
     [
         ("bob/tiny", None, "hub: bob/tiny may not be written to with this token .*rights.*; use a token with write"),
         ("alice/full", "quota", "hub: alice/full has no room left .*storage limit.*; delete what is not needed"),
-        pytest.param(
-            *(
-                "alice/busy",
-                "busy",
-                "hub: alice/busy is refused for now, too many requests; try again in a few minutes",
-            ),
-            marks=pytest.mark.slow,  # the client waits and tries again
-        ),
+        ("alice/busy", "busy", "hub: alice/busy is refused for now, too many requests; try again in a few minutes"),
     ],
 )
 def test_what_cannot_be_pushed_is_refused_and_nothing_is_lost(hub, hub_process, folder, target, prepare, message):
@@ -268,7 +270,7 @@ def test_what_cannot_be_pushed_is_refused_and_nothing_is_lost(hub, hub_process, 
     hub.quota = 10 if prepare == "quota" else None
     hub.before = busy if prepare == "busy" else None
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    code = f"from pipelines.hub.client import push_folder\npush_folder({str(folder)!r}, {target!r})"
+    code = TRIED_AGAIN_AT_ONCE.format(call=f"push_folder({str(folder)!r}, {target!r})")
     with pytest.raises(RuntimeError, match=f"^ValueError: {message}.*; local files are as they were$"):
         hub_process.run(code)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -311,9 +313,9 @@ def test_no_network(tmp_path):
     gone = HubServer()
     gone.close()
     process = HubProcess(gone, tmp_path, tmp_path)
-    for code in ("ARDragPipeline.from_pretrained('alice/tiny')", "push_folder('.', 'alice/tiny')"):
+    for call in ("ARDragPipeline.from_pretrained('alice/tiny')", "push_folder('.', 'alice/tiny')"):
         with pytest.raises(RuntimeError, match="ValueError: .*: alice/tiny .*(out of reach|check the network)"):
-            process.run(f"from pipelines import ARDragPipeline\nfrom pipelines.hub.client import push_folder\n{code}")
+            process.run(TRIED_AGAIN_AT_ONCE.format(call=call))
     process.kill()
 
 

@@ -8,9 +8,9 @@ import pytest
 
 
 ROOT = Path(__file__).resolve().parents[3]
-MEBIBYTES = 6
-"""What 6,000 rows of three tracks and their control at each latent need is 1.2; the rest is noise of the measure."""
-KINDS = {"plain": 1000, "take": 1500}
+MEBIBYTES = 4
+"""What 3,600 rows of three tracks and their control at each latent need is 0.7; the rest is noise of the measure."""
+KINDS = {"plain": 600, "take": 900}
 """Latents of a session that remembers nothing but its window, and of a take in the Space, which can be rewound.
 
 Kept arrays break up the heap: three tiny ones a frame cost 16 MiB between the 300th latent of a take and its last.
