@@ -111,7 +111,7 @@ def our_components():
     return build_components(
         transformer=lambda: CausalWanTransformer(**options, input_layout=layout).eval(),
         scheduler=lambda: FewStepScheduler(first_frame="generate", num_inference_steps=2, sigmas=None),
-    )
+    ) | {"outline": None}
 
 
 def wan_components():
