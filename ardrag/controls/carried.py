@@ -270,7 +270,7 @@ def cut(piece: Piece, points: Tensor, reach: int, spread: float) -> Tensor:
     pixels = torch.arange(2 * reach + 1, device=points.device) + 0.5
     x, y = (pixels - points[:, axis, None] for axis in (0, 1))  # [n, K], from the grabbed point
     squared = x[:, None, :] ** 2 + y[:, :, None] ** 2
-    edge = torch.exp(-((squared / (2 * spread**2)) ** 2))
+    edge = disc(squared, spread)
     columns = 2 * (piece.xy[0] + x / width) - 1
     lines = 2 * (piece.xy[1] + y / height) - 1
     grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=3)

@@ -103,6 +103,12 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
         return F.interpolate(mask, size=(height, width), mode="bilinear")[0, 0].to(picture)
 
 
+def discs(pictures: Tensor, xy: Tensor, brushes: Tensor) -> Tensor:
+    """What brushes mean where nobody knows of things, ``[N, H, W]`` in 0..1; arguments are those of `Outline`."""
+    side = math.sqrt(math.prod(pictures.shape[2:]))
+    return disc(squared_distances(xy, pictures), brushes[:, None, None] * side)
+
+
 def squared_distances(xy: Tensor, pictures: Tensor) -> Tensor:
     """Squared distance of each pixel's centre from a place in 0..1, in pixels, ``[N, H, W]``."""
     height, width = pictures.shape[2:]

@@ -109,13 +109,13 @@ def measure_group(
         latents: which latents count, for all but the headings, which are those of whole videos.
     """
     found, errors = zip(*(follow_passers(clip, video) for video in videos), strict=True)
-    steps = slice(latents.start - 1, latents.stop - 1)
+    steps, factor = slice(latents.start - 1, latents.stop - 1), vae.config.scale_factor_temporal
     made = np.stack([latent_steps(vae, video)[steps] for video in videos])
     width = made.shape[-1]
 
     def mean(name: str) -> float | None:
         curves = np.stack([getattr(one, name) for passers in found for one in passers])
-        return mean_of(mean_per_latent(curves)[:, latents])
+        return mean_of(mean_per_latent(curves, factor)[:, latents])
 
     shares = [coverage([passers[p].heading for passers in found]) for p in range(len(found[0]))]
     return {
@@ -123,7 +123,7 @@ def measure_group(
         "passer_off": mean("off"),
         "passer_coverage": mean_of(np.array(shares, np.float64)),
         "latent_distance": frechet_distance(made.reshape(-1, width), true[:, steps].reshape(-1, width)),
-        "path_error": mean_of(mean_per_latent(np.concatenate(errors, axis=1).T)[:, latents]),
+        "path_error": mean_of(mean_per_latent(np.concatenate(errors, axis=1).T, factor)[:, latents]),
     }
 
 
@@ -136,13 +136,15 @@ class Bench:
 
     def values(self, make: Maker, index: int) -> Values:
         """All measures of one clip, those of the long one beside them."""
-        count = 1 + (self.config.num_frames - 1) // 4
-        values = self._group(make, index, self.config.num_frames, slice(1, count))
+        values = self._group(make, index, self.config.num_frames, slice(1, self._latents(self.config.num_frames)))
         if index < self.config.num_long_clips:
-            last = 1 + (LONG_FRAMES - 1) // 4
+            last = self._latents(LONG_FRAMES)
             late = self._group(make, index, LONG_FRAMES, slice(last - LATE_LATENTS, last))
             values |= {metric.key: late[metric.key.removeprefix("late_")] for metric in LATE}
         return values
+
+    def _latents(self, num_frames: int) -> int:
+        return 1 + (num_frames - 1) // self.pipeline.vae.config.scale_factor_temporal
 
     def _group(self, make: Maker, index: int, num_frames: int, latents: slice) -> Values:
         case = self.suite.case(index, num_frames)

@@ -16,7 +16,7 @@ in frame 0 are known, so every video can be asked, frame by frame:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ def passers_of(clip: SmallClip) -> tuple[Sprite, ...]:
 def follow_passers(clip: SmallClip, frames: Pixels) -> tuple[list[Passing], Float]:
     """Every passer-by of ``clip`` in ``frames`` uint8 ``[T, H, W, 3]``; path errors ``[T, P]`` of what tracks move."""
     seen = look_for_all(clip, frames)
-    errors = path_errors(clip, frames, np.stack([seen[mover].layer.sprite.xy for mover in clip.movers], axis=1))
+    errors = path_errors(clip, frames, centres_of_movers(clip, seen))
     followed = []
     for number, sprite in enumerate(passers_of(clip)):
         found = seen[number]
@@ -73,8 +73,7 @@ def moved_centres(clip: SpriteClip, frames: Pixels) -> npt.NDArray[np.float32]:
     """Where each sprite that a track moves is ``[T, P, 2]``, whatever became of those that none does."""
     if not isinstance(clip, SmallClip) or not clip.free:
         return sprite_centres(clip, frames)
-    seen = look_for_all(clip, frames)
-    return np.stack([seen[mover].layer.sprite.xy for mover in clip.movers], axis=1)
+    return centres_of_movers(clip, look_for_all(clip, frames))
 
 
 class Layer(NamedTuple):
@@ -91,6 +90,11 @@ class Seen(NamedTuple):
     scene: Pixels
     shown: Pixels
     open_view: npt.NDArray[np.float32]
+
+
+def centres_of_movers(clip: SmallClip, seen: Mapping[int, Seen]) -> npt.NDArray[np.float32]:
+    """Where what tracks move was found, ``[T, P, 2]``."""
+    return np.stack([seen[mover].layer.sprite.xy for mover in clip.movers], axis=1)
 
 
 def look_for_all(clip: SmallClip, frames: Pixels) -> dict[int, Seen]:

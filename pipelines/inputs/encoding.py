@@ -40,6 +40,10 @@ class EncodingMixin:
             return asked
         return next((self.text_encoder if self.transformer is None else self.transformer).parameters()).device
 
+    def _place(self, device: torch.device | None) -> torch.device:
+        """Where the models run: ``device`` for a caller who has asked before."""
+        return self._execution_device if device is None else device
+
     def encode_prompt(
         self,
         prompt: str | Sequence[str] | None,
@@ -65,7 +69,7 @@ class EncodingMixin:
         Raises:
             ValueError: if there are texts and no text encoder.
         """
-        place = self._execution_device if device is None else device
+        place = self._place(device)
         dtype = (self.text_encoder if self.transformer is None else self.transformer).dtype if dtype is None else dtype
         texts = as_texts(prompt) if prompt_embeds is None else []
         negatives = as_texts(negative_prompt) if do_classifier_free_guidance and negative_prompt_embeds is None else []
@@ -100,7 +104,7 @@ class EncodingMixin:
         """
         if self.image_encoder is None:
             return None
-        encoder, place = self.image_encoder, self._execution_device if device is None else device
+        encoder, place = self.image_encoder, self._place(device)
         values = self.image_processor(images=image, return_tensors="pt").pixel_values
         tokens = answer(
             encoder, digest(values), place, lambda: encode_image_tokens(encoder, values.to(place, encoder.dtype))
@@ -113,13 +117,11 @@ class EncodingMixin:
         """Image tokens ``[rows, Li, Di]``: of ``image``, or those ``given`` ``[1, Li, Di]`` from an earlier call."""
         if given is None:
             return self.encode_image(image, rows, device)
-        return given.to(self._execution_device if device is None else device, self.transformer.dtype).expand(
-            rows, -1, -1
-        )
+        return given.to(self._place(device), self.transformer.dtype).expand(rows, -1, -1)
 
     def encode_reference(self, image: Image.Image, device: torch.device | None = None) -> Tensor:
         """Normalised latent ``[1, C, 1, H, W]`` of the reference picture; see `encode_image` for ``device``."""
-        pixels, place = image_pixels(image), self._execution_device if device is None else device
+        pixels, place = image_pixels(image), self._place(device)
         latent = answer(self.vae, digest(pixels), place, lambda: StreamingVAE(self.vae).encode(pixels.to(place)))
         return latent.to(self.transformer.dtype, copy=True)
 

@@ -10,7 +10,6 @@ learnt is told as intersection over union with the true masks on the test pictur
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,8 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from ardrag.outlines.network import Outline, disc, squared_distances
+from ardrag.controls.carried import Cutout
+from ardrag.outlines.network import Outline, discs
 from training.outlines.changes import coloured, disguised, turned
 from training.outlines.things import Grab, Shown, grab_nothing, grab_thing, shown_photos, shown_sprites
 from training.run.config import config_lines, parse_config
@@ -33,8 +33,8 @@ from training.run.runtime import RunLog, require_finite
 
 
 logger = logging.getLogger(__name__)
-USUAL = 0.11
-"""The brush of a track that has none (`ardrag.controls.cutout`)."""
+USUAL = Cutout.radius
+"""The brush of a track that has none."""
 
 
 @dataclass
@@ -101,7 +101,7 @@ def stack(samples: Sequence[tuple[np.ndarray, Grab]], rng: np.random.Generator) 
     extent = np.array([pictures.shape[3], pictures.shape[2]], np.float32)
     xy = torch.from_numpy(np.stack([grab.xy for _, grab in samples]) / extent)
     brushes = torch.tensor([draw_brush(rng) for _ in samples])
-    masks = disc(squared_distances(xy, pictures), brushes[:, None, None] * math.sqrt(extent.prod()))
+    masks = discs(pictures, xy, brushes)
     things = torch.tensor([grab.mask is not None for _, grab in samples])
     for number, (_, grab) in enumerate(samples):
         if grab.mask is not None:
@@ -128,12 +128,10 @@ def validate(model: Outline, batch: Batch) -> dict[str, float]:
     """Overlap with the true masks of things, also of the disc, and how far off the disc the rest is."""
     parts = zip(*(part.split(16) for part in batch[:3]), strict=True)
     guess = torch.cat([model(*part).sigmoid() for part in parts])
-    side = math.sqrt(math.prod(batch.pictures.shape[2:]))
-    discs = disc(squared_distances(batch.xy, batch.pictures), batch.brushes[:, None, None] * side)
     things, rest = batch.things, ~batch.things
     return {
         "validation/overlap": overlap(guess[things], batch.masks[things]),
-        "validation/overlap_of_the_disc": overlap(discs[things], batch.masks[things]),
+        "validation/overlap_of_the_disc": overlap(discs(*batch[:3])[things], batch.masks[things]),
         "validation/off_beside_things": float((guess - batch.masks)[rest].abs().mean()),
     }
 
