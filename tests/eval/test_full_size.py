@@ -13,7 +13,6 @@ from ardrag.transformer import CausalWanTransformer
 from eval import full_size
 from eval.full_size import SHARED, SIZES, STAGES, Place, main, markdown, plan, random_state, reloaded, run_stage
 from eval.record import run_record
-from eval.speed.peak import measured
 
 
 def test_the_full_size_is_that_of_the_public_checkpoint():
@@ -31,13 +30,6 @@ def test_the_checkpoint_has_original_keys():
         key: value.shape for key, value in model.state_dict().items()
     }
     assert all(value.dtype == torch.bfloat16 for value in state.values())
-
-
-def test_memory_is_what_the_work_held_at_most():
-    made, cost = measured(lambda: torch.ones(24 << 20))  # 96 MiB
-    assert made.sum() == 24 << 20 and 0.9 < cost.peak / (96 << 20) < 1.5 and cost.seconds > 0
-    with pytest.raises(ZeroDivisionError):
-        measured(lambda: 1 / 0)
 
 
 def test_plans_are_read_off_the_table_of_the_command(monkeypatch):
