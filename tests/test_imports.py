@@ -20,12 +20,24 @@ MAY_IMPORT = {
     "app_assets": {"ardrag", "pipelines", "app_assets"},
     "app": {"ardrag", "pipelines", "app_assets", "app"},
 }
-LEAVES = {"convolutions", "flow", "kv_cache", "folded_vae", "known", "outlines", "saving", "streaming_vae", "tracks"}
+LEAVES = {
+    "collage",
+    "convolutions",
+    "flow",
+    "kv_cache",
+    "folded_vae",
+    "known",
+    "outlines",
+    "saving",
+    "streaming_vae",
+    "tracks",
+}
 LEAVES |= {"worlds"}
 CONTROLS = LEAVES | {"controls", "conditioning", "attention", "home"}
 INSIDE = {
     **dict.fromkeys(("convolutions", "kv_cache", "saving", "tracks"), set[str]()),
     **dict.fromkeys(("flow", "outlines"), {"saving"}),
+    "collage": {"outlines"},
     "folded_vae": {"convolutions"},
     "streaming_vae": {"convolutions", "folded_vae"},
     "known": {"convolutions", "folded_vae", "streaming_vae"},

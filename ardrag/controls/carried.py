@@ -1,14 +1,17 @@
 """The carried piece: what was grabbed moves along its path. It says what moves, not only where.
 
 Round each visible point lies the piece of the picture that was round the point when it was grabbed, with the soft edge
-``force * exp(-(d^2 / 2 s^2)^2)``; later tracks lie on top. ``s`` is the track's own ``sigma`` (its brush), or
-``radius``, each times ``sqrt(H W)``. A track that begins while the clip goes on carries what is there *then*: it takes
-its piece from the last finished frame.
+``exp(-(d^2 / 2 s^2)^2)``; later tracks lie on top. ``s`` is the track's own ``sigma`` (its brush), or ``radius``, each
+times ``sqrt(H W)``. A track that begins while the clip goes on carries what is there *then*: it takes its piece from
+the last finished frame.
 
-`Carried` shows the pieces on neutral grey. `Collage` shows them on the picture, as an animation of paper cut-outs
-would: where a piece was taken the colours round it close over, and where it is let go it stays. What rests and what
-moves are then both there to be seen, in latents of a video like those that are asked for; from the first latent, which
-stands for a single frame, the latents of the same picture at rest differ by a sixth of their variance.
+`Carried` shows the pieces on neutral grey, fainter where the touch has less force. `Collage` shows them on the
+picture, as an animation of paper cut-outs would: where a piece was taken the colours round it close over, as far as it
+has left the place, and where it is let go it stays. What rests and what moves are then both there to be seen, in
+latents of a video like those that are asked for; from the first latent, which stands for a single frame, the latents
+of the same picture at rest differ by a sixth of their variance. A touch of half the force is followed half of each
+step (B.1). Pins of the ground (a track's ``sigma`` is `GROUND`) move the picture under the pieces
+(`ardrag.collage.ground`).
 
 `Cutout` is a collage of things: what is grabbed is cut out along its own outline, not as a disc. The outline is the
 guess of a small network, made once when something is grabbed (`ardrag.outlines.network`). Place and brush are told to
@@ -26,15 +29,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ardrag.collage.ground import Ground, View, filmed
+from ardrag.collage.pieces import Laid, Places, blurred, covers, cut, lay, vacated, with_edge
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
 from ardrag.outlines.network import Outline, disc, squared_distances
 
 
-REACH = 2.5
-"""Where a piece ends, in units of ``s``: its edge has 6e-5 there."""
 GAP = 0.6
 """How far what is round a cut-out reaches into the hole that it leaves, relative to the radius of a disc as large."""
 
@@ -70,34 +72,47 @@ class Carried(PixelControl):
         for stretch in stretches:
             visible = rows.arrays.visible[stretch.start : stretch.stop, stretch.track]
             seen = np.arange(stretch.start, stretch.stop)[visible]
-            spread = self.spread(rows, stretch.track, video)
-            held = rows.arrays.force[seen, stretch.track]
-            lay_piece(video, stretch.piece, spread, seen.tolist(), rows.arrays.xy[seen, stretch.track], held)
+            places = complex_places(rows.arrays.xy[seen, stretch.track], video)
+            laid = laid_at(stretch.piece, places, self.spread(rows, stretch.track, video))
+            laid.layer.mul_(torch.from_numpy(rows.arrays.force[seen, stretch.track]).to(video)[:, None, None, None])
+            lay(video, seen.tolist(), laid)
 
     def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
         """How wide the piece of a track is in ``picture`` ``[..., H, W]``, in pixels."""
         return spreads(rows.brushes, self.radius)[track] * math.sqrt(math.prod(picture.shape[-2:]))
 
 
-class Left(NamedTuple):
-    """Where a track was seen last, ``xy`` ``[1, 2]`` in 0..1, and how firmly it was held there, ``[1]``."""
+class Way(NamedTuple):
+    """How far a track has come, in pixels of the first picture: where it was grabbed, drawn to last, and is shown."""
 
-    xy: np.ndarray
-    force: np.ndarray
+    grabbed: complex
+    drawn: complex
+    shown: complex
 
 
 class Table(NamedTuple):
-    """What a collage remembers, pictures ``[3, H, W]``.
+    """What a collage remembers, pictures ``[3, H, W]`` as they are before the ground moves.
 
-    ``ground`` is what lies still, ``closed`` how it would look without what is held; ``held`` and ``left`` are what
-    each track holds, and where it was seen last; ``outline`` knows where things end, if somebody does.
+    ``picture`` is what lies still, ``closed`` how it would look without what is held; ``held`` and ``ways`` are what
+    each track holds, and how far it came; ``ground`` knows the pins, ``outline`` where things end, if somebody does.
     """
 
-    ground: Tensor
+    picture: Tensor
     closed: Tensor
     held: Held = ()
-    left: tuple[Left | None, ...] = ()
+    ways: tuple[Way | None, ...] = ()
+    ground: Ground = Ground()
     outline: Outline | None = None
+
+
+class Course(NamedTuple):
+    """A stretch of rows as a collage shows it: its frames, where the piece is shown ``[n]``, and whether it is."""
+
+    stretch: Stretch
+    frames: range
+    grabbed: complex
+    shown: Places
+    visible: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -114,53 +129,78 @@ class Collage(Carried):
     def paint(self, rows: Rows, look: Look, memory: Any = None) -> tuple[Tensor, Any]:
         """See `PixelControl`."""
         table = Table(look(), look()) if memory is None else memory
-        stretches, held = grabs(rows, partial(self.take, table, rows, cache(look)), table.held)
+        places = complex_places(rows.arrays.xy, table.picture)
+        view, ground = table.ground.follow(places, rows.arrays.visible & rows.pins)
+        things = rows.without_pins()
+        stretches, held = grabs(things, partial(self.take, table, rows, cache(look)), table.held)
+        courses, ways = followed(stretches, things, view.rest(places.T).T, table)
         if any(all(stretch.piece is not piece for piece in table.held) for stretch in stretches):
-            table = table._replace(closed=self.close(table.ground, stretches, rows))
-        ground = table.ground[:, None].repeat(1, len(rows) + 1, 1, 1)  # and what it will be after these rows
-        let_go = (stretch for stretch in stretches if stretch.stop < len(rows))
-        for stretch in sorted(let_go, key=lambda stretch: stretch.stop):
-            rest = range(stretch.stop, len(rows) + 1)
-            place, force = (np.repeat(part, len(rest), 0) for part in left_at(rows, stretch, table.left))
-            spread = self.spread(rows, stretch.track, ground)
-            self.take_off(ground, stretch.piece, spread, rest, force, table.closed)
-            lay_piece(ground, stretch.piece, spread, rest, place, force)
-        video = ground[:, :-1].clone()
-        for stretch in stretches:
-            frames, spread = range(stretch.start, stretch.stop), self.spread(rows, stretch.track, video)
-            force = rows.arrays.force[stretch.start : stretch.stop, stretch.track]
-            self.take_off(video, stretch.piece, spread, frames, force, table.closed)
-        self.carry(video, stretches, rows)
-        seen = last_seen(rows, table.left)
-        return video, table._replace(ground=ground[:, -1].clone(), held=held, left=seen)
+            table = table._replace(closed=self.close(table.picture, courses, rows))
+        still = self.left_behind(table, courses, rows)
+        video = filmed(still[:, :-1], view)
+        closed = filmed(table.closed[:, None].expand_as(video), view)
+        laid = [self.laid(course, rows, view, video) for course in courses]
+        for course, (there, now) in zip(courses, laid, strict=True):
+            hole = vacated(covers(video, course.frames, there), covers(video, course.frames, now))
+            video = video + hole * (closed - video)
+        for course, (_, now) in zip(courses, laid, strict=True):
+            seen = course.visible.nonzero()[0]
+            lay(video, [course.frames[n] for n in seen], Laid(now.layer[seen], now.corners[seen]))
+        return video, table._replace(picture=still[:, -1].clone(), held=held, ways=ways, ground=ground)
+
+    def laid(self, course: Course, rows: Rows, view: View, video: Tensor) -> tuple[Laid, Laid]:
+        """The piece of a course where it was grabbed and where it is, in the frames of ``video``."""
+        here = View(view.turn[course.frames], view.shift[course.frames])
+        spread = self.spread(rows, course.stretch.track, video)
+        turns = here.turn if (here.turn != 1).any() else None
+        there, now = here.of(np.array(course.grabbed)), here.of(course.shown)
+        return laid_at(course.stretch.piece, there, spread, turns), laid_at(course.stretch.piece, now, spread, turns)
+
+    def left_behind(self, table: Table, courses: Sequence[Course], rows: Rows) -> Tensor:
+        """What lies still in each frame of ``rows`` and after them, ``[3, T + 1, H, W]``: what is let go stays."""
+        still = table.picture[:, None].repeat(1, len(rows) + 1, 1, 1)
+        let_go = (course for course in courses if course.frames.stop < len(rows))
+        for course in sorted(let_go, key=lambda course: course.frames.stop):
+            rest, spread = range(course.frames.stop, len(rows) + 1), self.spread(rows, course.stretch.track, still)
+            ends = np.array([course.grabbed, course.shown[-1]])
+            laid = laid_at(course.stretch.piece, ends, spread)
+            there, now = covers(still[:, :2], range(2), laid)
+            hole = vacated(there, now)
+            still[:, rest.start :] += hole * (table.closed[:, None] - still[:, rest.start :])
+            lay(still, rest, Laid(laid.layer[1:].expand(len(rest), -1, -1, -1), laid.corners[1:].repeat(len(rest), 0)))
+        return still
 
     def take(self, table: Table, rows: Rows, look: Look, track: int, xy: tuple[float, float]) -> Tensor:
-        """The source ``[4, H, W]`` of what a track takes up at ``xy`` in the frame that ``look`` gives."""
-        return with_edge(look())
+        """The source ``[4, H, W]`` of what a track takes up at ``xy`` in the frame that ``look`` gives.
+
+        It is as large as it was before the ground moved.
+        """
+        seen, turn = self.cut_out(table, rows, look(), track, xy), table.ground.view.turn
+        if turn == 1:
+            return seen
+        height, width = seen.shape[1:]
+        pivot = complex(xy[0] * width, xy[1] * height)
+        return filmed(seen[:, None], View(1 / turn[None], pivot - pivot / turn[None]))[:, 0]
+
+    def cut_out(self, table: Table, rows: Rows, picture: Tensor, track: int, xy: tuple[float, float]) -> Tensor:
+        """The source ``[4, H, W]`` of a piece of ``picture`` ``[3, H, W]`` as it is."""
+        return with_edge(picture)
 
     def gap(self, rows: Rows, stretch: Stretch, picture: Tensor) -> float:
         """How far what is round a piece must reach to close over its place, in pixels of ``picture``."""
         return self.spread(rows, stretch.track, picture)
 
-    def close(self, ground: Tensor, stretches: Sequence[Stretch], rows: Rows) -> Tensor:
-        """The picture ``ground`` ``[3, H, W]`` without the pieces of ``stretches``: what is round them closes over."""
-        taken = torch.zeros_like(ground[:, None])
-        for stretch in stretches:
-            spread = self.spread(rows, stretch.track, ground)
-            self.take_off(taken, stretch.piece, spread, [0], np.ones(1), torch.ones_like(ground))
-        widest = max(self.gap(rows, stretch, ground) for stretch in stretches)
-        known = (1 - taken[:1, 0]) ** 4 + 1e-6
-        seen = blurred(torch.cat([known * ground, known]), widest)
+    def close(self, picture: Tensor, courses: Sequence[Course], rows: Rows) -> Tensor:
+        """``picture`` ``[3, H, W]`` without the pieces of ``courses``: what is round them closes over."""
+        kept = torch.ones_like(picture[:1])
+        for stretch, _, grabbed, _, _ in courses:
+            spread = self.spread(rows, stretch.track, picture)
+            laid = laid_at(stretch.piece, np.array([grabbed]), spread)
+            kept = kept * (1 - covers(picture[:, None], [0], laid))
+        widest = max(self.gap(rows, course.stretch, picture) for course in courses)
+        known = kept**4 + 1e-6
+        seen = blurred(torch.cat([known * picture, known]), widest)
         return seen[:3] / seen[3:]
-
-    @staticmethod
-    def take_off(
-        video: Tensor, piece: Piece, spread: float, frames: Sequence[int], force: np.ndarray, closed: Tensor
-    ) -> None:
-        """Show what closes over the place of a piece, as firmly as it is held."""
-        places = np.repeat(np.array([piece.xy]), len(frames), 0)
-        under = Piece(with_edge(closed) * piece.source[3], piece.xy)
-        lay_piece(video, under, spread, frames, places, force)
 
 
 @dataclass(frozen=True)
@@ -184,10 +224,10 @@ class Cutout(Collage):
             )
         return super().begin(scene)._replace(outline=scene.outline)
 
-    def take(self, table: Table, rows: Rows, look: Look, track: int, xy: tuple[float, float]) -> Tensor:
+    def cut_out(self, table: Table, rows: Rows, picture: Tensor, track: int, xy: tuple[float, float]) -> Tensor:
         """See `Collage`: colours within the outline, and the outline."""
         assert table.outline is not None, "a table is what `begin` makes of a scene"
-        picture, brush = look(), spreads(rows.brushes, self.radius)[track]
+        brush = spreads(rows.brushes, self.radius)[track]
         if brush <= self.widest:
             return with_edge(picture) * table.outline.mask(picture, xy, brush)
         squared = squared_distances(picture.new_tensor([xy]), picture[None])[0]
@@ -202,77 +242,39 @@ class Cutout(Collage):
         return max(GAP * math.sqrt(float(stretch.piece.source[3].sum()) / math.pi), 1.0)
 
 
-def lay_piece(
-    video: Tensor, piece: Piece, spread: float, frames: Sequence[int], places: np.ndarray, force: np.ndarray
-) -> None:
-    """Lay a piece over ``frames`` of ``video`` ``[3, T, H, W]`` at ``places`` ``[n, 2]`` in 0..1, in place."""
-    height, width = video.shape[2:]
-    points = places.astype(np.float64) * (width, height)
-    reach = math.ceil(min(REACH * spread, extent(piece)))
-    corners = np.floor(points).astype(int) - reach
-    layer = cut(piece, torch.from_numpy(points - corners).to(video), reach, spread)
-    layer = layer * torch.from_numpy(force).to(video)[:, None, None, None]
-    for t, (x, y), part in zip(frames, corners.tolist(), layer, strict=True):
-        under = video[:, t, max(y, 0) : max(y + 2 * reach + 1, 0), max(x, 0) : max(x + 2 * reach + 1, 0)]
-        left, top = max(-x, 0), max(-y, 0)
-        over = part[:, top : top + under.shape[1], left : left + under.shape[2]]
-        under.mul_(1 - over[3]).add_(over[:3])
+def complex_places(xy: np.ndarray, video: Tensor) -> Places:
+    """Places ``[..., 2]`` in 0..1 as ``x + i y`` in pixels of ``video`` ``[..., H, W]``."""
+    height, width = video.shape[-2:]
+    places = xy.astype(np.float64) * (width, height)
+    return np.asarray(places[..., 0] + 1j * places[..., 1])
 
 
-def extent(piece: Piece) -> int:
-    """How far a piece reaches from where it was grabbed, across or down, in pixels of its source; at least 1."""
+def laid_at(piece: Piece, places: Places, spread: float, turns: Places | None = None) -> Laid:
+    """A piece at ``places`` ``[n]``; see `cut`."""
     height, width = piece.source.shape[1:]
-    lines, columns = (piece.source[3].amax(axis).nonzero()[:, 0] + 0.5 for axis in (1, 0))
-    if not len(lines):
-        return 1
-    ends = (lines[[0, -1]] - piece.xy[1] * height, columns[[0, -1]] - piece.xy[0] * width)
-    return max(math.ceil(float(torch.cat(ends).abs().max())), 1)
+    return cut(piece.source, complex(piece.xy[0] * width, piece.xy[1] * height), places, spread, turns)
 
 
-def blurred(picture: Tensor, spread: float) -> Tensor:
-    """A picture ``[C, H, W]`` under a Gaussian of ``spread`` pixels; beyond it there is nothing."""
-    reach = min(math.ceil(3 * spread), max(picture.shape[1:]))
-    bell = torch.exp(-((torch.arange(-reach, reach + 1).to(picture) / spread) ** 2) / 2)
-    columns = F.conv2d(picture[:, None], bell[None, None, :, None], padding=(reach, 0))
-    return F.conv2d(columns, bell[None, None, None, :], padding=(0, reach))[:, 0]
+def followed(
+    stretches: Sequence[Stretch], rows: Rows, places: Places, table: Table
+) -> tuple[list[Course], tuple[Way | None, ...]]:
+    """How the pieces of ``stretches`` go along ``places`` ``[T, P]``, and how far each track came.
 
-
-def with_edge(frame: Tensor) -> Tensor:
-    """A picture ``[3, H, W]`` and a channel of ones: beyond the picture there is nothing to carry."""
-    return torch.cat([frame, torch.ones_like(frame[:1])])
-
-
-def last_seen(rows: Rows, left: tuple[Left | None, ...], stop: int | None = None) -> tuple[Left | None, ...]:
-    """Where each track was seen last before row ``stop`` (the end), ``left`` where these rows do not see it."""
-    xy, visible, force = rows.arrays
-    after = []
-    for track in range(xy.shape[1]):
-        seen = visible[:stop, track].nonzero()[0]
-        known = left[track] if track < len(left) else None
-        after.append(Left(xy[seen[-1:], track], force[seen[-1:], track]) if len(seen) else known)
-    return tuple(after)
-
-
-def left_at(rows: Rows, stretch: Stretch, left: tuple[Left | None, ...]) -> Left:
-    """Where the track of a stretch was seen last before it ends."""
-    place = last_seen(rows, left, stretch.stop)[stretch.track]
-    assert place is not None, "what is held has been seen"
-    return place
-
-
-def cut(piece: Piece, points: Tensor, reach: int, spread: float) -> Tensor:
-    """A piece with its soft edge in windows of ``2 reach + 1`` pixels: ``[n, 4, K, K]``, colours times edge, and edge.
-
-    The source is a picture and a channel of ones, so that what lies beyond the picture has no edge either.
-    ``points`` ``[n, 2]`` is where in each window the grabbed point lies, in pixels (pixel ``i`` spans ``i .. i + 1``).
+    Each step of a track is followed as far as the touch has force (B.1).
     """
-    height, width = piece.source.shape[1:]
-    pixels = torch.arange(2 * reach + 1, device=points.device) + 0.5
-    x, y = (pixels - points[:, axis, None] for axis in (0, 1))  # [n, K], from the grabbed point
-    squared = x[:, None, :] ** 2 + y[:, :, None] ** 2
-    edge = disc(squared, spread)
-    columns = 2 * (piece.xy[0] + x / width) - 1
-    lines = 2 * (piece.xy[1] + y / height) - 1
-    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], lines[:, :, None]), dim=3)
-    source = piece.source.expand(len(points), -1, -1, -1)
-    return F.grid_sample(source, grid, padding_mode="zeros", align_corners=False) * edge[:, None]
+    ways: list[Way | None] = [*table.ways, *[None] * (places.shape[1] - len(table.ways))]
+    courses = []
+    for stretch in stretches:
+        track, frames = stretch.track, range(stretch.start, stretch.stop)
+        visible, force = rows.arrays.visible[frames, track], rows.arrays.force[frames, track]
+        begins = not (track < len(table.held) and table.held[track] is stretch.piece)
+        way = Way(*[complex(places[stretch.start, track])] * 3) if begins else ways[track]
+        assert way is not None, "what is held was grabbed"
+        shown = []
+        for place, seen, share in zip(places[frames, track].tolist(), visible, force.tolist(), strict=True):
+            if seen:
+                way = Way(way.grabbed, place, way.shown + share * (place - way.drawn))
+            shown.append(way.shown)
+        ways[track] = way
+        courses.append(Course(stretch, frames, way.grabbed, np.array(shown), visible))
+    return courses, tuple(ways)

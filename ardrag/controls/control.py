@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
@@ -28,11 +30,15 @@ from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.crop import Crop
 from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
 
 
 Brushes = tuple[float | None, ...]
-"""Width of each track relative to sqrt(height * width), or None where the control's own width is meant."""
+"""Width of each track relative to sqrt(height * width), or None where the control's own width is meant.
+
+`GROUND` is no width: the track pins the ground. A control that knows no ground gives it its own width.
+"""
 Look = Callable[[], Tensor]
 """Gives the last pixel frame ``[3, H, W]`` in [-1, 1] that is finished: what a track that begins now can take."""
 
@@ -76,6 +82,18 @@ class Rows:
     def __len__(self) -> int:
         """Pixel frames."""
         return len(self.arrays.xy)
+
+    @property
+    def pins(self) -> npt.NDArray[np.bool_]:
+        """Which tracks pin the ground, ``[P]``."""
+        return np.array([brush == GROUND for brush in self.brushes], bool)
+
+    def without_pins(self) -> Rows:
+        """The rows as if nobody had touched the ground."""
+        held = ~self.pins
+        return Rows(
+            self.arrays._replace(visible=self.arrays.visible & held, force=self.arrays.force * held), self.brushes
+        )
 
     def part(self, start: int, stop: int) -> Rows:
         """Rows ``start .. stop``."""
@@ -305,4 +323,4 @@ def segments(arrays: TrackArrays, temporal_factor: int) -> Iterator[tuple[int, i
 
 def spreads(brushes: Sequence[float | None], default: float) -> list[float]:
     """The width of each track, ``default`` where it has none of its own."""
-    return [default if brush is None else brush for brush in brushes]
+    return [default if brush is None or brush == GROUND else brush for brush in brushes]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 SCHEMA = "ardrag.tracks/v1"
 SIGMA = 0.0206  # standard deviation of a heat spot, relative to sqrt(height * width)
 SMALLEST = 1e-3  # sigma at least; at most it is 1, as wide as the picture
+GROUND = 0.0  # the sigma of a pin: it holds no thing, but the ground behind all things
 MAX_BYTES = 1 << 20
 MAX_TRACKS = 256  # after groups and camera are expanded
 MAX_POINTS = 4096  # of one track or one edit
@@ -43,7 +44,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Track:
-    """One drawn path. `None` for interp, strength or sigma means the file's default; start/end are frames."""
+    """One drawn path. `None` for interp, strength or sigma means the file's default; start/end are frames.
+
+    A `sigma` of `GROUND` makes it a pin: not a thing moves along it, but the picture behind all things.
+    """
 
     id: str
     points: tuple[Point, ...]
@@ -175,13 +179,20 @@ def parse_track(entry: Any, where: str, num_frames: int, default_id: str, needs_
         end=_maybe(_number, entry.get("end"), f"{where}.end", 0.0, num_frames - 1.0),
         after_end=_choice(entry.get("after_end", "hold"), AFTER_END, f"{where}.after_end"),
         strength=_maybe(_number, entry.get("strength"), f"{where}.strength", 0.0, 1.0),
-        sigma=_maybe(_number, entry.get("sigma"), f"{where}.sigma", SMALLEST, 1.0),
+        sigma=_maybe(parse_sigma, entry.get("sigma"), f"{where}.sigma"),
         offsets=_parse_offsets(entry.get("offsets"), f"{where}.offsets"),
         label=_text(entry.get("label"), f"{where}.label"),
         color=_text(entry.get("color"), f"{where}.color"),
     )
     _check_track(track, where, needs_points)
     return track
+
+
+def parse_sigma(value: Any, where: str) -> float:
+    """The width of a track, or `GROUND`."""
+    if value == GROUND and not isinstance(value, bool):
+        return GROUND
+    return _number(value, where, SMALLEST, 1.0, f", or {GROUND:g} for a pin of the ground")
 
 
 def parse_points(entries: Any, where: str, num_frames: int) -> tuple[Point, ...]:

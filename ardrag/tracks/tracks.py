@@ -40,6 +40,7 @@ from ardrag.tracks.sampling import (
 )
 from ardrag.tracks.schema import (
     FAR,
+    GROUND,
     MAX_BYTES,
     SCHEMA,
     SIGMA,
@@ -227,18 +228,25 @@ class Tracks(TrackFile):
 
     def sigmas(self) -> list[float]:
         """Relative spread of each of the P heat spots of `to_array`."""
-        return [self.defaults.sigma if brush is None else brush for brush in self.brushes()]
+        wide = [self.defaults.sigma if brush is None else brush for brush in self.brushes()]
+        return [SIGMA if brush == GROUND else brush for brush in wide]
 
     def brushes(self) -> tuple[float | None, ...]:
         """As `sigmas`, but None where neither the track nor the file asks for a width other than `SIGMA`.
 
-        There a control uses the width that suits it: a heat spot is `SIGMA` wide, a carried piece is larger.
+        There a control uses the width that suits it: a heat spot is `SIGMA` wide, a carried piece is larger. Pins of
+        the camera have `GROUND`.
         """
         tracks = self._first_versions()
         default = None if self.defaults.sigma == SIGMA else self.defaults.sigma
         spots = [default if t.sigma is None else t.sigma for t in tracks for _ in t.offsets or [()]]
         pins = 0 if self.camera is None else len(camera_grid(self.camera, self.tracks))
-        return (*spots, *[default] * pins)
+        return (*spots, *[GROUND] * pins)
+
+    def with_brushes(self, brushes: Sequence[float | None]) -> "Tracks":
+        """The same tracks, each as wide as said, or with the file's width where that is None."""
+        wide = (replace(track, sigma=brush) for track, brush in zip(self.tracks, brushes, strict=True))
+        return replace(self, tracks=tuple(wide), _versions=None)
 
     def retimed(self, num_frames: int) -> "Tracks":
         """The same paths stretched or squeezed to a clip of `num_frames`."""
@@ -289,8 +297,7 @@ class Tracks(TrackFile):
         if crop == WHOLE:
             return self
         made = Tracks.from_array(*crop.arrays(self.to_array()), fps=self.fps)
-        spread = zip(made.tracks, self.brushes(), strict=True)
-        return replace(made, tracks=tuple(replace(track, sigma=brush) for track, brush in spread), _versions=None)
+        return made.with_brushes(self.brushes())
 
     def with_edit(
         self,

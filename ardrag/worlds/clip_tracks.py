@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.photos import PhotoClip
 from ardrag.worlds.small import SmallClip
@@ -22,5 +23,5 @@ def clip_tracks(clip: SpriteClip | PhotoClip) -> Tracks:
         return Tracks.from_array(clip.labels / scale, clip.labelled)
     if isinstance(clip, SpriteClip):
         return Tracks.from_array(clip.xy / scale, clip.visible)
-    brush = {} if clip.brush is None else {"sigma": clip.brush}
-    return Tracks.from_array(clip.drawn / scale, clip.visible, clip.force, **brush)
+    drawn = Tracks.from_array(clip.drawn / scale, clip.visible, clip.force)
+    return drawn.with_brushes([clip.brush] * len(clip.movers) + [GROUND] * (clip.xy.shape[1] - len(clip.movers)))

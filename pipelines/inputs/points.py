@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ardrag.controls.control import Brushes
 from ardrag.tracks.sampling import TrackArrays, held_places
-from ardrag.tracks.schema import MAX_POINTS, SMALLEST
+from ardrag.tracks.schema import GROUND, MAX_POINTS, SMALLEST
 from ardrag.tracks.tracks import Tracks
 
 
@@ -69,9 +68,10 @@ def checked_brushes(brushes: Sequence[float | None], count: int) -> Brushes:
         ValueError: if a brush is nothing, or larger than the picture.
     """
     for track, brush in enumerate(brushes):
-        if brush is not None and not SMALLEST <= brush <= 1:
+        if brush not in (None, GROUND) and not SMALLEST <= brush <= 1:
             raise ValueError(
-                f"brushes[{track}]: {brush} is outside {SMALLEST:g}..1; 1 is as wide as the picture, None is the usual"
+                f"brushes[{track}]: {brush} is outside {SMALLEST:g}..1; 1 is as wide as the picture, None the usual "
+                f"and {GROUND:g} pins the ground"
             )
     return (*brushes, *[None] * count)[:count]
 
@@ -102,9 +102,7 @@ def applied_tracks(applied: TrackArrays, brushes: Sequence[float | None], fps: f
     xy = held_places(xy, visible)
     part = 1 + (MAX_POINTS - 1) // 4 * 4
     tracks = Tracks.from_array(xy[:part], visible[:part], force[:part], fps=fps, num_frames=length)
-    widths = [*brushes, *[None] * count]
-    wide = tuple(replace(track, sigma=width) for track, width in zip(tracks.tracks, widths, strict=False))
-    tracks = replace(tracks, tracks=wide, _versions=None)
+    tracks = tracks.with_brushes([*brushes, *[None] * count][:count])
     for start in range(part, length, part - 1):
         for p, track in enumerate(tracks.tracks):
             frames = range(start, min(start + part - 1, length))

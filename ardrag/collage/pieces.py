@@ -1,0 +1,119 @@
+"""Pieces of a picture: cut out with their edge, laid over frames, and what closes over the place they left.
+
+Places are complex numbers, ``x + i y`` in pixels of the video (pixel ``i`` spans ``i .. i + 1``), so that a turn and a
+scale are one factor (`ardrag.collage.ground`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ardrag.outlines.network import disc
+
+
+Places = npt.NDArray[np.complex128]
+REACH = 2.5
+"""Where a piece ends, in units of its spread: its edge has 6e-5 there."""
+FAINT = 1e-3
+"""What a piece must leave uncovered before it is asked how much of its old place that is."""
+
+
+class Laid(NamedTuple):
+    """Pieces in windows: ``layer`` ``[n, 4, K, K]``, colours times edge, and edge; ``corners`` ``[n, 2]``, x and y."""
+
+    layer: Tensor
+    corners: npt.NDArray[np.int64]
+
+
+def cut(source: Tensor, taken: complex, places: Places, spread: float, turns: Places | None = None) -> Laid:
+    """A piece laid at each of ``places`` ``[n]``, with its soft edge.
+
+    Args:
+        source: ``[4, H, W]``, a picture and how much of each pixel is the piece; beyond it there is nothing.
+        taken: the grabbed point in the source.
+        spread: how wide the soft edge round it is, in pixels of the source; infinite where the source says it all.
+        turns: factors ``[n]`` by which it is turned and scaled; None: it is as it was.
+    """
+    height, width = source.shape[1:]
+    grown = 1.0 if turns is None else float(abs(turns).max(initial=1))
+    reach = math.ceil(min(REACH * spread, extent(source, taken)) * grown)
+    points = pairs(places)
+    corners = np.floor(points).astype(int) - reach
+    inside = torch.from_numpy(points - corners).to(source)  # [n, 2]
+    pixels = torch.arange(2 * reach + 1, device=source.device) + 0.5
+    rows, columns = (pixels - inside[:, 1:])[:, :, None], (pixels - inside[:, :1])[:, None, :]
+    x, y = torch.broadcast_tensors(columns, rows)  # [n, K, K], from the grabbed point
+    if turns is not None:
+        cos, sin = torch.from_numpy(pairs(1 / turns)).to(source).T[:, :, None, None]
+        x, y = x * cos - y * sin, x * sin + y * cos
+    edge = disc(x**2 + y**2, spread)
+    grid = torch.stack([2 * (taken.real + x) / width - 1, 2 * (taken.imag + y) / height - 1], dim=3)
+    many = source.expand(len(places), -1, -1, -1)
+    return Laid(F.grid_sample(many, grid, padding_mode="zeros", align_corners=False) * edge[:, None], corners)
+
+
+def pairs(places: Places) -> npt.NDArray[np.float64]:
+    """Complex numbers ``[n]`` as pairs ``[n, 2]``."""
+    return np.stack([places.real, places.imag], 1)
+
+
+def lay(video: Tensor, frames: Sequence[int], laid: Laid) -> None:
+    """Lay pieces over ``frames`` of ``video`` ``[3, T, H, W]``, in place."""
+    for t, corner, part in zip(frames, laid.corners.tolist(), laid.layer, strict=True):
+        under, over = overlap(video[:, t], corner, part)
+        under.mul_(1 - over[3]).add_(over[:3])
+
+
+def covers(like: Tensor, frames: Sequence[int], laid: Laid) -> Tensor:
+    """How much of each pixel pieces cover in ``frames``, ``[T, H, W]`` like the frames of a video ``[3, T, H, W]``."""
+    cover = torch.zeros_like(like[0])
+    for t, corner, part in zip(frames, laid.corners.tolist(), laid.layer, strict=True):
+        under, over = overlap(cover[None, t], corner, part)
+        under.copy_(over[3:])
+    return cover
+
+
+def overlap(frame: Tensor, corner: Sequence[int], part: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels that ``frame`` ``[C, H, W]`` and a window ``part`` ``[4, K, K]`` with that corner share, of each."""
+    (x, y), size = corner, part.shape[1]
+    under = frame[:, max(y, 0) : max(y + size, 0), max(x, 0) : max(x + size, 0)]
+    left, top = max(-x, 0), max(-y, 0)
+    return under, part[:, top : top + under.shape[1], left : left + under.shape[2]]
+
+
+def vacated(before: Tensor, now: Tensor) -> Tensor:
+    """How empty the place of a piece is, from what it covered there and what it covers now: nothing until it leaves.
+
+    Under the piece itself the ground stays; what is laid over it with its own soft edge is then the picture again.
+    """
+    return (before - now).clamp_min(0) / (1 - now).clamp_min(FAINT)
+
+
+def extent(source: Tensor, taken: complex) -> int:
+    """How far a piece reaches from where it was grabbed, across or down, in pixels of its source; at least 1."""
+    lines, columns = (source[3].amax(axis).nonzero()[:, 0] + 0.5 for axis in (1, 0))
+    if not len(lines):
+        return 1
+    ends = (lines[[0, -1]] - taken.imag, columns[[0, -1]] - taken.real)
+    return max(math.ceil(float(torch.cat(ends).abs().max())), 1)
+
+
+def blurred(picture: Tensor, spread: float) -> Tensor:
+    """A picture ``[C, H, W]`` under a Gaussian of ``spread`` pixels; beyond it there is nothing."""
+    reach = min(math.ceil(3 * spread), max(picture.shape[1:]))
+    bell = torch.exp(-((torch.arange(-reach, reach + 1).to(picture) / spread) ** 2) / 2)
+    columns = F.conv2d(picture[:, None], bell[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(columns, bell[None, None, None, :], padding=(0, reach))[:, 0]
+
+
+def with_edge(frame: Tensor) -> Tensor:
+    """A picture ``[3, H, W]`` and a channel of ones: beyond the picture there is nothing to carry."""
+    return torch.cat([frame, torch.ones_like(frame[:1])])
