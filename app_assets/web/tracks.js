@@ -90,19 +90,21 @@ export function addPath(file, rows, stretch, rest = {}) {
   return withTrack(file, { id: newId(file, "t"), kind: "drag", color: freeColour(file), ...rest, points });
 }
 
+const GROUND = 0; /* the sigma of a pin that holds no thing, but what lies behind all things */
+
 export function addPin(file, x, y, rest = {}) {
   const point = { f: 0, x: tidy(x), y: tidy(y) };
   return withTrack(file, { id: newId(file, "pin"), kind: "static", color: "#ff3b5c", ...rest, points: [point] });
 }
 
-/* Pins on a grid, except where something is drawn: what holds the background, and with it the camera, still. */
+/* Pins of the ground (`ardrag.tracks.schema.GROUND`) on a grid, except where something is drawn: the camera stands still. */
 export function pinBackground(file, columns = 4, rows = 4) {
   const drawn = file.tracks.flatMap((track) => track.points);
   let next = file;
   for (let j = 0; j < rows; j += 1) {
     for (let i = 0; i < columns; i += 1) {
       const [x, y] = [(i + 0.5) / columns, (j + 0.5) / rows];
-      if (drawn.every((point) => Math.hypot(point.x - x, point.y - y) > PIN_DISTANCE)) next = addPin(next, x, y);
+      if (drawn.every((point) => Math.hypot(point.x - x, point.y - y) > PIN_DISTANCE)) next = addPin(next, x, y, { sigma: GROUND });
     }
   }
   return next;

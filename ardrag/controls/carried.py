@@ -106,11 +106,15 @@ class Table(NamedTuple):
 
 
 class Course(NamedTuple):
-    """A stretch of rows as a collage shows it: its frames, where the piece is shown ``[n]``, and whether it is."""
+    """A stretch of rows as a collage shows it: its frames, where the piece is shown ``[n]``, and whether it is.
+
+    The piece was ``grabbed`` at one place and is ``left`` at another when the stretch ends.
+    """
 
     stretch: Stretch
     frames: range
     grabbed: complex
+    left: complex
     shown: Places
     visible: np.ndarray
 
@@ -162,7 +166,7 @@ class Collage(Carried):
         let_go = (course for course in courses if course.frames.stop < len(rows))
         for course in sorted(let_go, key=lambda course: course.frames.stop):
             rest, spread = range(course.frames.stop, len(rows) + 1), self.spread(rows, course.stretch.track, still)
-            ends = np.array([course.grabbed, course.shown[-1]])
+            ends = np.array([course.grabbed, course.left])
             laid = laid_at(course.stretch.piece, ends, spread)
             there, now = covers(still[:, :2], range(2), laid)
             hole = vacated(there, now)
@@ -193,7 +197,7 @@ class Collage(Carried):
     def close(self, picture: Tensor, courses: Sequence[Course], rows: Rows) -> Tensor:
         """``picture`` ``[3, H, W]`` without the pieces of ``courses``: what is round them closes over."""
         kept = torch.ones_like(picture[:1])
-        for stretch, _, grabbed, _, _ in courses:
+        for stretch, _, grabbed, *_ in courses:
             spread = self.spread(rows, stretch.track, picture)
             laid = laid_at(stretch.piece, np.array([grabbed]), spread)
             kept = kept * (1 - covers(picture[:, None], [0], laid))
@@ -276,5 +280,5 @@ def followed(
                 way = Way(way.grabbed, place, way.shown + share * (place - way.drawn))
             shown.append(way.shown)
         ways[track] = way
-        courses.append(Course(stretch, frames, way.grabbed, np.array(shown), visible))
+        courses.append(Course(stretch, frames, way.grabbed, way.shown, np.array(shown, complex), visible))
     return courses, tuple(ways)

@@ -227,7 +227,7 @@ class Tracks(TrackFile):
         return TrackArrays(xy.astype(np.float32), visible & inside, force.astype(np.float32))
 
     def sigmas(self) -> list[float]:
-        """Relative spread of each of the P heat spots of `to_array`."""
+        """Relative spread of each of the P heat spots of `to_array`; a pin of the ground is a spot like any other."""
         wide = [self.defaults.sigma if brush is None else brush for brush in self.brushes()]
         return [SIGMA if brush == GROUND else brush for brush in wide]
 

@@ -9,6 +9,7 @@ import torch
 import pipelines.overlap.maker as maker
 from ardrag.streaming_vae import StreamingVAE
 from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
 from pipelines.past.frame_store import FrameStore
 
@@ -66,11 +67,14 @@ def test_a_late_grab_carries_what_is_there_then(make_pipeline, picture):
     twin = session.fork()
     for player in (session, twin):
         assert np.array_equal(walk(player, way[2:]), frames)
-    with pytest.raises(ValueError, match=r"brushes\[1\]: 0 is outside 0.001..1"):
-        session.step([(0.5, 0.5)], [None, 0])
+    with pytest.raises(ValueError, match=r"brushes\[1\]: 1.5 is outside 0.001..1"):
+        session.step([(0.5, 0.5)], [None, 1.5])
     wide = start(pipeline, picture)
     wide.step([(0.5, 0.5)], [0.4])
     assert wide.tracks.brushes() == (0.4,) and wide.position == 1
+    pin = start(pipeline, picture)
+    pin.step([(0.5, 0.5)], [GROUND])
+    assert Tracks.from_json(pin.tracks.to_json()).brushes() == (GROUND,)
 
 
 def test_rows_for_each_frame_are_applied_as_they_are(pipeline, picture):

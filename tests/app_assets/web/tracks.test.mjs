@@ -69,6 +69,7 @@ test("background pins keep away from what is drawn", () => {
   const pins = drawn.tracks.slice(1);
   assert.ok(pins.length >= 8 && pins.length < 16);
   assert.ok(pins.every((pin) => Math.hypot(pin.points[0].x - 0.5, pin.points[0].y - 0.5) > 0.22));
+  assert.ok(pins.every((pin) => pin.sigma === 0) && !("sigma" in drawn.tracks[0]), "pins of the ground, not of things");
 });
 
 test("nothing is changed in place", () => {

@@ -9,6 +9,7 @@ import torch
 
 from ardrag.controls.carried import Carried, Collage
 from ardrag.controls.control import LateLook, Rows
+from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
 
 
@@ -124,15 +125,107 @@ def closed_over(frame: torch.Tensor, taken: torch.Tensor, s: float) -> torch.Ten
 
 
 def test_a_collage_is_the_picture_closed_over_and_the_piece() -> None:
+    """Where the piece is, the ground under it stays; its old place closes over as far as it has left it."""
     frame, start, end = noise(), (0.25, 0.5), (0.25 + 12 / 48, 0.5 + 6 / 32)
-    tracks = Tracks.from_points([[(0, *start, 0.8), (4, *end, 0.8)]], num_frames=5)
+    tracks = Tracks.from_points([[(0, *start), (4, *end)]], num_frames=5)
     s = 0.11 * math.sqrt(32 * 48)
     video = paint(tracks, frame, Collage())
-    hole = alpha((32, 48), start, s)
-    ground = frame * (1 - 0.8 * hole) + 0.8 * hole * closed_over(frame, hole, s)
-    moved = ground * (1 - 0.8 * alpha((32, 48), end, s)) + formula(frame, start, end, s, 0.8)
+    before, now = alpha((32, 48), start, s), alpha((32, 48), end, s)
+    hole = (before - now).clamp_min(0) / (1 - now).clamp_min(1e-3)
+    ground = frame * (1 - hole) + hole * closed_over(frame, before, s)
+    moved = ground * (1 - now) + formula(frame, start, end, s, 1)
     torch.testing.assert_close(video[:, 4], moved, rtol=0, atol=0.02)
     assert torch.equal(paint(Tracks.empty(5), frame, Collage()), frame[:, None].expand(-1, 5, -1, -1))
+
+
+def test_what_is_held_and_not_moved_changes_nothing() -> None:
+    """Neither does what comes back to its place; where a soft edge lay on its own hole there was a ring."""
+    frame = noise()
+    tracks = Tracks.from_points([[(0, 0.3, 0.5), (4, 0.6, 0.5), (8, 0.3, 0.5)]], num_frames=9, sigma=0.2)
+    video = paint(tracks, frame, Collage())
+    assert (video[:, 4] - frame).abs().max() > 0.3
+    torch.testing.assert_close(video[:, 0], frame, rtol=0, atol=1e-5)
+    torch.testing.assert_close(video[:, 8], frame, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("force", [0.5, 0.25])
+def test_a_collage_follows_a_light_touch_a_part_of_each_step(force: float) -> None:
+    """As Photo World's things do: the piece is whole, on a share of its way."""
+    frame = noise()
+    light = Tracks.from_points([[(0, 0.2, 0.5, force), (8, 0.8, 0.5, force)]], num_frames=9, interp="linear")
+    firm = Tracks.from_points([[(0, 0.2, 0.5), (8, 0.2 + 0.6 * force, 0.5)]], num_frames=9, interp="linear")
+    whole = paint(firm, frame, Collage())
+    torch.testing.assert_close(paint(light, frame, Collage()), whole, rtol=0, atol=1e-4)
+    memory, parts = None, []
+    for frames in (range(0, 1), range(1, 5), range(5, 9)):
+        part, memory = Collage().paint(Rows.of(light, frames), lambda: frame, memory)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-4)
+    firmer = Tracks.from_points(
+        [[(0, 0.2, 0.5, 1), (4, 0.4, 0.5, 1), (5, 0.45, 0.5, 0), (8, 0.9, 0.5, 0)]], num_frames=9
+    )
+    stopped = paint(firmer, frame, Collage())
+    torch.testing.assert_close(stopped[:, 8], stopped[:, 5], rtol=0, atol=1e-5)
+
+
+def smooth(height: int = 48, width: int = 48) -> torch.Tensor:
+    """A picture without edges, so that sampling between pixels is exact enough to compare."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return torch.stack([torch.sin(x / 5), torch.cos(y / 6), torch.sin((x + y) / 9)])
+
+
+def pinned(*tracks: list[tuple[float, float, float]], things: int = 0) -> Tracks:
+    """The last tracks pin the ground; ``things`` first ones do not."""
+    drawn = Tracks.from_points(list(tracks), num_frames=5, interp="linear")
+    return drawn.with_brushes([None] * things + [GROUND] * (len(tracks) - things))
+
+
+def test_pins_pan_the_ground_and_what_comes_in_is_a_mirror() -> None:
+    frame = smooth()
+    video = paint(pinned([(0, 0.5, 0.5), (4, 0.5 + 8 / 48, 0.5)]), frame, Collage())
+    torch.testing.assert_close(video[:, 4, :, 8:], frame[:, :, :-8], rtol=0, atol=1e-4)
+    torch.testing.assert_close(video[:, 4, :, :8], frame[:, :, :8].flip(2), rtol=0, atol=1e-4)
+    torch.testing.assert_close(video[:, 2, :, 4:], frame[:, :, :-4], rtol=0, atol=1e-4)
+    still = paint(pinned([(0, 0.2, 0.5), (4, 0.2, 0.5)], [(0, 0.7, 0.5), (4, 0.7, 0.5)]), frame, Collage())
+    assert torch.equal(still, frame[:, None].expand(-1, 5, -1, -1))
+
+
+def test_a_camera_zooms_and_a_piece_is_as_large_as_what_is_round_it() -> None:
+    """A camera's own pins; the piece lies where it would lie if it were part of the picture."""
+    frame = smooth()
+    camera = {"keys": [{"f": 0}, {"f": 4, "zoom": 1.5, "pan": [0.1, 0]}], "interp": "linear", "grid": [3, 3]}
+    entry = {"id": "a", "points": [{"f": 0, "x": 0.6, "y": 0.5}, {"f": 4, "x": 0.5 + 0.1 * 1.5 + 0.1, "y": 0.5}]}
+    document = {"schema": "ardrag.tracks/v1", "num_frames": 5, "camera": camera}
+    only = paint(Tracks.from_json({**document, "tracks": []}), frame, Collage())
+    size = np.arange(48) + 0.5
+    rest = (size - 24 - 0.1 * 48 * np.array([[1], [0]])) / 1.5 + 24  # x, y
+    y, x = torch.meshgrid(*torch.from_numpy(rest[::-1].copy()).float(), indexing="ij")
+    wanted = torch.stack([torch.sin(x / 5), torch.cos(y / 6), torch.sin((x + y) / 9)])
+    torch.testing.assert_close(only[:, 4, 4:-4, 8:-4], wanted[:, 4:-4, 8:-4], rtol=0, atol=0.02)
+    held = paint(Tracks.from_json({**document, "tracks": [entry]}), frame, Collage())
+    torch.testing.assert_close(held[:, 4], only[:, 4], rtol=0, atol=0.03)
+
+
+def test_what_is_grabbed_after_the_ground_has_moved_is_taken_as_it_is_seen() -> None:
+    frame, control, memory = smooth(), Collage(), None
+    way = [(0, 0.3, 0.5), (4, 0.5, 0.5)]
+    video, memory = control.paint(Rows.of(pinned(way)), lambda: frame, memory)
+    seen = video[:, 4]
+    both = pinned([(0, 0.6, 0.5), (4, 0.6, 0.75)], [(0, 0.5, 0.5), (4, 0.5, 0.5)], things=1)
+    swapped = Rows.of(both)
+    rows = Rows(
+        type(swapped.arrays)(*(column[:, ::-1] for column in swapped.arrays)), swapped.brushes[::-1]
+    )  # the pin was there first
+    onward, memory = control.paint(rows, lambda: seen, memory)
+    torch.testing.assert_close(onward[:, 0], seen, rtol=0, atol=1e-3)
+    torch.testing.assert_close(onward[:, 4, 36, 28], seen[:, 24, 28], rtol=0, atol=0.02)
+    torch.testing.assert_close(onward[:, 4, :8], seen[:, :8], rtol=0, atol=1e-3)
+
+
+def test_a_carried_piece_knows_no_ground() -> None:
+    way = [(0, 0.3, 0.5), (4, 0.5, 0.5)]
+    as_thing = Tracks.from_points([way], num_frames=5, interp="linear")
+    assert torch.equal(paint(pinned(way), noise()), paint(as_thing, noise()))
 
 
 def test_what_is_taken_together_leaves_nothing_of_each_other() -> None:

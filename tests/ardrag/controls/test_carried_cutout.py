@@ -8,6 +8,7 @@ import torch
 
 from ardrag.controls.carried import GAP, Collage, Cutout
 from ardrag.controls.control import Rows, Scene
+from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
 
 
@@ -45,11 +46,17 @@ def test_a_thing_moves_as_a_whole_and_leaves_the_ground() -> None:
     assert outline.asked == [((12 / 48, 0.5), pytest.approx(0.05))]
 
 
-def test_half_a_force_is_half_a_thing() -> None:
-    tracks = Tracks.from_points([[(0, 0.25, 0.5, 0.5), (4, 0.5, 0.5, 0.5)]], num_frames=5)
-    video = painted(tracks, Red(), red_on_blue())
-    torch.testing.assert_close(video[:, 4, 22, 10], (RED + BLUE) / 2, rtol=0, atol=1e-2)
-    torch.testing.assert_close(video[:, 4, 22, 38], (RED + BLUE) / 2, rtol=0, atol=1e-2)
+def test_half_a_force_is_half_a_way() -> None:
+    tracks = Tracks.from_points([[(0, 12 / 48, 0.5, 0.5), (4, 36 / 48, 0.5, 0.5)]], num_frames=5)
+    torch.testing.assert_close(painted(tracks, Red(), red_on_blue())[:, 4], red_on_blue(20), rtol=0, atol=1e-3)
+
+
+def test_a_pin_asks_for_no_outline_and_takes_the_ground_along() -> None:
+    way = [(0, 0.5, 0.5), (4, 0.5 + 6 / 48, 0.5)]
+    tracks = Tracks.from_points([way], num_frames=5).with_brushes([GROUND])
+    video = painted(tracks, outline := Red(), red_on_blue())
+    torch.testing.assert_close(video[:, 4], red_on_blue(14), rtol=0, atol=1e-3)
+    assert not outline.asked
 
 
 def test_a_wide_brush_means_its_disc() -> None:

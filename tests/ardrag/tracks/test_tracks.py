@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ardrag.controls.heat import heatmap
-from ardrag.tracks.schema import MAX_BYTES, SCHEMA, SIGMA
+from ardrag.tracks.schema import GROUND, MAX_BYTES, SCHEMA, SIGMA
 from ardrag.tracks.tracks import Tracks
 
 
@@ -188,7 +188,8 @@ REFUSED = [
     (entry(interp=["linear"]), r"tracks\[2\].interp is"),
     (entry(after_end="stop"), r"tracks\[2\].after_end is 'stop'; use one of hold, hide, release"),
     (entry(strength=1.5), r"tracks\[2\].strength is 1.5"),
-    (entry(sigma=-0.1), r"tracks\[2\].sigma is -0.1"),
+    (entry(sigma=-0.1), r"tracks\[2\].sigma is -0.1; give .* from 0.001 to 1, or 0 for a pin of the ground"),
+    (entry(sigma=False), r"tracks\[2\].sigma must be a number"),
     (entry(start=20, end=10), r"tracks\[2\].start is 20, after end 10"),
     (entry(end=40), r"tracks\[2\].end is 40"),
     (entry(kind="static"), r"tracks\[2\].points has 3 points; a static pin has one"),
@@ -351,6 +352,19 @@ def test_group_expands_to_its_offsets() -> None:
     assert force.shape == (33, 3) and group.sigmas() == [0.05] * 3
 
 
+def test_a_pin_of_the_ground_has_no_width_of_its_own() -> None:
+    tracks = Tracks.from_json(
+        document(tracks=[{"id": "a", "points": [POINT], "sigma": 0}, {"points": [POINT]}], edits=[])
+    )
+    pins = len(tracks.brushes()) - 2
+    assert tracks.brushes() == (GROUND, 0.03, *[GROUND] * pins) and tracks.sigmas() == [SIGMA, 0.03, *[SIGMA] * pins]
+    assert Tracks.from_json(tracks.to_json()) == tracks
+    wide = Tracks.from_json(document(tracks=[{"points": [POINT]}], camera=None, edits=[])).with_brushes([0.2])
+    assert wide.brushes() == (0.2,)
+    with pytest.raises(ValueError, match="shorter"):
+        wide.with_brushes([])
+
+
 def test_strength_multiplies_force() -> None:
     tracks = Tracks.from_json(document(tracks=[{"points": [{**POINT, "p": 0.5}]}], camera=None, edits=[]))
     assert (tracks.to_array().force == 0.25).all()
@@ -389,7 +403,7 @@ def test_camera_leaves_out_pins_near_excluded_tracks() -> None:
     file["camera"] = {"keys": [{"f": 0}], "grid": [5, 4], "exclude": ["a"]}
     tracks = Tracks.from_json(file)
     assert tracks.to_array().xy.shape[1] == 1 + 19 == len(tracks.sigmas())
-    assert tracks.sigmas() == [0.03] * 20 and (tracks.to_array().force[:, 1:] == 0.5).all()
+    assert tracks.sigmas() == [0.03, *[SIGMA] * 19] and (tracks.to_array().force[:, 1:] == 0.5).all()
 
 
 def test_array_round_trip_is_exact() -> None:
