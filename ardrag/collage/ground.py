@@ -52,7 +52,7 @@ class Ground(NamedTuple):
         pins[: len(self.pins)] = self.pins
         view, views = self.view, []
         for seen, here in zip(places, pinned, strict=True):
-            view = fitted(pins, seen, here & ~np.isnan(pins), view)
+            view = best_view(pins, seen, here & ~np.isnan(pins), view)
             new = here & np.isnan(pins)
             pins[new] = view.rest(seen[new])
             views.append(view)
@@ -60,7 +60,7 @@ class Ground(NamedTuple):
         return View(turns, shifts), Ground(pins, view)
 
 
-def fitted(pins: Places, seen: Places, known: np.ndarray, before: View) -> View:
+def best_view(pins: Places, seen: Places, known: np.ndarray, before: View) -> View:
     """The view in which ``pins`` ``[P]`` are where they are ``seen`` ``[P]``; what nobody says is as ``before``."""
     if not known.any():
         return before

@@ -65,7 +65,7 @@ def pairs(places: Places) -> npt.NDArray[np.float64]:
     return np.stack([places.real, places.imag], 1)
 
 
-def lay(video: Tensor, frames: Sequence[int], laid: Laid) -> None:
+def lay_over(video: Tensor, frames: Sequence[int], laid: Laid) -> None:
     """Lay pieces over ``frames`` of ``video`` ``[3, T, H, W]``, in place."""
     for t, corner, part in zip(frames, laid.corners.tolist(), laid.layer, strict=True):
         under, over = overlap(video[:, t], corner, part)

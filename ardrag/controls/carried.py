@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ardrag.collage.ground import Ground, View, filmed
-from ardrag.collage.pieces import Laid, Places, blurred, covers, cut, lay, vacated, with_edge
+from ardrag.collage.pieces import Laid, Places, blurred, covers, cut, lay_over, vacated, with_edge
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
 from ardrag.outlines.network import Outline, disc, squared_distances
 
@@ -75,7 +75,7 @@ class Carried(PixelControl):
             places = complex_places(rows.arrays.xy[seen, stretch.track], video)
             laid = laid_at(stretch.piece, places, self.spread(rows, stretch.track, video))
             laid.layer.mul_(torch.from_numpy(rows.arrays.force[seen, stretch.track]).to(video)[:, None, None, None])
-            lay(video, seen.tolist(), laid)
+            lay_over(video, seen.tolist(), laid)
 
     def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
         """How wide the piece of a track is in ``picture`` ``[..., H, W]``, in pixels."""
@@ -149,7 +149,7 @@ class Collage(Carried):
             video = video + hole * (closed - video)
         for course, (_, now) in zip(courses, laid, strict=True):
             seen = course.visible.nonzero()[0]
-            lay(video, [course.frames[n] for n in seen], Laid(now.layer[seen], now.corners[seen]))
+            lay_over(video, [course.frames[n] for n in seen], Laid(now.layer[seen], now.corners[seen]))
         return video, table._replace(picture=still[:, -1].clone(), held=held, ways=ways, ground=ground)
 
     def laid(self, course: Course, rows: Rows, view: View, video: Tensor) -> tuple[Laid, Laid]:
@@ -171,7 +171,9 @@ class Collage(Carried):
             there, now = covers(still[:, :2], range(2), laid)
             hole = vacated(there, now)
             still[:, rest.start :] += hole * (table.closed[:, None] - still[:, rest.start :])
-            lay(still, rest, Laid(laid.layer[1:].expand(len(rest), -1, -1, -1), laid.corners[1:].repeat(len(rest), 0)))
+            lay_over(
+                still, rest, Laid(laid.layer[1:].expand(len(rest), -1, -1, -1), laid.corners[1:].repeat(len(rest), 0))
+            )
         return still
 
     def take(self, table: Table, rows: Rows, look: Look, track: int, xy: tuple[float, float]) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.collage.ground import STILL, Ground, View, filmed, fitted
+from ardrag.collage.ground import STILL, Ground, View, best_view, filmed
 
 
 PINS = np.array([10 + 10j, 50 + 12j, 30 + 44j])
@@ -15,7 +15,7 @@ ALL = np.ones(3, bool)
 
 def test_a_similarity_is_found_exactly() -> None:
     view = View(np.array(1.3 * cmath.exp(0.4j)), np.array(5 - 8j))
-    found = fitted(PINS, view.of(PINS), ALL, STILL)
+    found = best_view(PINS, view.of(PINS), ALL, STILL)
     assert found.turn == pytest.approx(complex(view.turn)) and found.shift == pytest.approx(complex(view.shift))
     np.testing.assert_allclose(found.rest(view.of(PINS)), PINS)
 
@@ -23,7 +23,7 @@ def test_a_similarity_is_found_exactly() -> None:
 def test_what_no_similarity_does_is_done_as_well_as_can_be() -> None:
     """No other one nearby is closer: the squares are least."""
     asked = PINS + np.array([3, -2j, 1 + 4j])
-    found = fitted(PINS, asked, ALL, STILL)
+    found = best_view(PINS, asked, ALL, STILL)
 
     def squares(turn: complex, shift: complex) -> float:
         return float((abs(turn * PINS + shift - asked) ** 2).sum())
@@ -35,16 +35,16 @@ def test_what_no_similarity_does_is_done_as_well_as_can_be() -> None:
 
 def test_one_pin_pans_and_none_leaves_the_view() -> None:
     before = View(np.array(1.2 + 0j), np.array(3 + 0j))
-    one = fitted(PINS, PINS + 7, np.array([False, True, False]), before)
+    one = best_view(PINS, PINS + 7, np.array([False, True, False]), before)
     assert one.turn == before.turn and one.of(PINS[1]) == pytest.approx(PINS[1] + 7)
-    assert fitted(PINS, PINS + 7, ~ALL, before) == before
+    assert best_view(PINS, PINS + 7, ~ALL, before) == before
     together = np.array([20 + 20j, 20 + 20j, 0j])
-    assert fitted(together, together + 1j, np.array([True, True, False]), before).turn == before.turn
+    assert best_view(together, together + 1j, np.array([True, True, False]), before).turn == before.turn
 
 
 def test_pins_that_meet_in_one_place_leave_the_view() -> None:
     before = View(np.array(1 + 0j), np.array(2 + 0j))
-    assert fitted(PINS, np.full(3, 4 + 4j), ALL, before) == before
+    assert best_view(PINS, np.full(3, 4 + 4j), ALL, before) == before
 
 
 def test_a_pin_that_comes_later_is_of_the_ground_as_it_is_then() -> None:

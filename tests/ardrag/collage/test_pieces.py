@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.collage.pieces import covers, cut, extent, lay, vacated, with_edge
+from ardrag.collage.pieces import covers, cut, extent, lay_over, vacated, with_edge
 
 
 def a_bar() -> torch.Tensor:
@@ -18,7 +18,7 @@ def a_bar() -> torch.Tensor:
 def shown(place: complex, turn: complex | None = None) -> torch.Tensor:
     video = torch.full((3, 1, 32, 32), -1.0)
     turns = None if turn is None else np.array([turn])
-    lay(video, [0], cut(a_bar(), 16 + 16j, np.array([place]), float("inf"), turns))
+    lay_over(video, [0], cut(a_bar(), 16 + 16j, np.array([place]), float("inf"), turns))
     return video[:, 0]
 
 
