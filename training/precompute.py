@@ -41,7 +41,6 @@ from ardrag.controls.build import build_control
 from ardrag.controls.control import PixelControl, Rows, Scene
 from ardrag.outlines.network import Outline
 from ardrag.streaming_vae import StreamingVAE, fold_causal_convs
-from ardrag.tracks.sampling import TrackArrays
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.open import open_world
@@ -172,7 +171,7 @@ def touched(clip: RawClip, weakest: float) -> RawClip:
     if weakest == 1:
         return clip
     arrays = pressed(clip.tracks.to_array(), weakest, np.random.default_rng(zlib.crc32(clip.name.encode())))
-    return clip._replace(tracks=Tracks.from_array(*arrays, fps=clip.fps))
+    return clip._replace(tracks=Tracks.from_array(*arrays, fps=clip.fps).with_brushes(clip.tracks.brushes()))
 
 
 def batches(clips: Iterable[T], size: int, shape_of: Callable[[T], tuple[int, ...]]) -> Iterator[list[T]]:
@@ -202,8 +201,7 @@ def encode_rows(config: PrecomputeConfig) -> Iterator[dict[str, Any]]:
             video = torch.cat([video, torch.stack(shown)])
         encoded = vae.encode(video)
         for i, clip in enumerate(batch):
-            arrays: TrackArrays = clip.tracks.to_array()
-            told = clip.name, clip.source, clip.caption, clip.frames[0], arrays, clip.fps
+            told = clip.name, clip.source, clip.caption, clip.frames[0], Rows.of(clip.tracks), clip.fps
             yield pack_clip(*told, encoded[i], name, encoded[len(batch) + i] if control else None)
 
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 
 from ardrag.conditioning import Conditions, image_slot
+from ardrag.controls.control import Rows
 from ardrag.controls.heat import Heat
 from ardrag.tracks.sampling import TrackArrays
 from ardrag.transformer import CausalWanTransformer
@@ -57,7 +58,8 @@ def random_clips(count, num_latents=4, height=32, width=32, channels=4, seed=0):
     frames, rows = 4 * num_latents - 3, []
     for i in range(count):
         xy = rng.uniform(0, 1, (frames, 1 + i % 2, 2)).astype(np.float32)
-        tracks = TrackArrays(xy, rng.random(xy.shape[:2]) < 0.8, rng.random(xy.shape[:2]).astype(np.float32))
+        arrays = TrackArrays(xy, rng.random(xy.shape[:2]) < 0.8, rng.random(xy.shape[:2]).astype(np.float32))
+        tracks = Rows(arrays, (None,) * xy.shape[1])
         latents, motion = torch.from_numpy(
             rng.normal(size=(2, channels, num_latents, height // 8, width // 8)).astype(np.float32)
         )

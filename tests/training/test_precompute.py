@@ -7,6 +7,7 @@ import torch
 from ardrag.controls.build import build_control
 from ardrag.controls.heat import heatmap
 from ardrag.streaming_vae import StreamingVAE
+from ardrag.tracks.schema import GROUND
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.photos import make_photo_clip
 from ardrag.worlds.small import SmallWorld
@@ -14,7 +15,7 @@ from ardrag.worlds.sprites import make_clip
 from training import precompute
 from training.controls.maker import control_text, made_motion
 from training.precompute import PrecomputeConfig, RawClip, batches, touched
-from training.run.clips import unpack_half, unpack_tracks
+from training.run.clips import unpack_half, unpack_rows, unpack_tracks
 from training.run.data import load_latents
 
 
@@ -111,16 +112,22 @@ def test_batches_have_one_shape_and_lose_no_clip():
 
 def test_photo_world_is_encoded_with_its_forces(folder, picture_folder, monkeypatch):
     monkeypatch.setenv("ARDRAG_PHOTOS", picture_folder)
-    config = configure(folder, world="photos", control="carried", height=64, width=64, num_clips=8, start=4)
+    config = configure(folder, world="photos", control="carried", height=64, width=64, num_clips=8, start=20)
     precompute.main(config)
     rows = load_latents([config.output_dir])
     assert set(rows["source"]) == {"Photo World"} and len(rows) == 8
     by_name = {row["id"]: row for row in rows}
-    for index in range(4, 12):
+    for index in range(20, 28):
         clip = make_photo_clip("train", index, 5, 64, 64)
         row = by_name[f"train-{index}"]
         assert np.array_equal(row["reference"], clip.frames[0]) and row["caption"] == clip.caption
-        assert np.allclose(unpack_tracks(row).force, clip.force, atol=1e-6)
+        assert np.allclose(unpack_tracks(row).force, clip.force, atol=2e-3)
+        assert unpack_rows(row).brushes == pytest.approx(clip_tracks(clip).brushes())
+    with_pins = [row for row in rows if GROUND in row["brushes"]]
+    assert with_pins and all(row["brushes"].count(GROUND) == 2 for row in with_pins)
+    pressed = configure(folder, "light", world="photos", height=64, width=64, num_clips=8, start=20, touch_force=0.5)
+    precompute.main(pressed)
+    assert [row["brushes"] for row in load_latents([pressed.output_dir])] == list(rows["brushes"])
 
 
 def test_an_unknown_world_is_refused():

@@ -28,7 +28,7 @@ from ardrag.tracks.sampling import TrackArrays
 from ardrag.transformer import CausalWanTransformer
 from pipelines import ARDragPipeline
 from training.controls.changes import changed
-from training.run.clips import unpack_half, unpack_tracks
+from training.run.clips import unpack_half, unpack_rows, unpack_tracks
 from training.settings.tracks import TrackConfig
 
 
@@ -80,7 +80,7 @@ def told(
     latents = unpack_half(row["latents"], row["latent_shape"])[None].to(vae.device)
     scene = Scene(picture.to(vae.device), latents[:, :, :1], seed=seed, outline=outline)
     keyframes = keyframes_of(vae, latents, arrays) if control.takes_later else None
-    return scene, Rows(arrays, (None,) * arrays.xy.shape[1]), keyframes
+    return scene, Rows(arrays, unpack_rows(row).brushes), keyframes
 
 
 def keyframes_of(vae: AutoencoderKLWan, latents: Tensor, arrays: TrackArrays) -> Tensor | None:

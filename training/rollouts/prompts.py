@@ -13,7 +13,7 @@ from datasets import Dataset
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.clip_tracks import clip_tracks
 from ardrag.worlds.open import WORLDS, MakeClip, open_world
-from training.run.clips import SCHEMA, unpack_tracks
+from training.run.clips import SCHEMA, unpack_rows
 from training.run.data import choose, open_rows
 
 
@@ -90,7 +90,8 @@ def clip_prompts(rows: Dataset, source: str, num_frames: int) -> DrawPrompt:
     def draw_clip(generator: torch.Generator, shape: torch.Generator) -> Prompt:
         group = groups[choose([len(one) for one in groups], shape)]
         row = rows[int(group[int(torch.randint(len(group), (), generator=generator))])]
-        arrays = (part[:num_frames] for part in unpack_tracks(row))
-        return Prompt(np.array(row["reference"]), row["caption"], Tracks.from_array(*arrays))
+        shown = unpack_rows(row).part(0, num_frames)
+        tracks = Tracks.from_array(*shown.arrays).with_brushes(shown.brushes)
+        return Prompt(np.array(row["reference"]), row["caption"], tracks)
 
     return draw_clip

@@ -16,6 +16,7 @@ import torch
 from datasets import Features, Image, List, Value
 from torch import Tensor
 
+from ardrag.controls.control import Rows
 from ardrag.tracks.sampling import TrackArrays
 
 
@@ -36,6 +37,7 @@ FEATURES = Features(
         "tracks": Value("large_binary"),
         "visible": Value("large_binary"),
         "force": Value("large_binary"),
+        "brushes": List(Value("float32")),
         "latent_shape": List(Value("int32")),
         "latents": Value("large_binary"),
         "control": Value("string"),
@@ -69,6 +71,11 @@ def unpack_tracks(row: Mapping[str, Any]) -> TrackArrays:
     return TrackArrays(places, bits.astype(bool).reshape(frames, count), force)
 
 
+def unpack_rows(row: Mapping[str, Any]) -> Rows:
+    """The tracks of a row with their brushes; of a clip that was written before those were kept, the usual ones."""
+    return Rows(unpack_tracks(row), tuple(row["brushes"]) or (None,) * row["num_tracks"])
+
+
 def pack_half(values: Tensor) -> bytes:
     """Half precision, little endian, last axis fastest.
 
@@ -92,7 +99,7 @@ def pack_clip(
     source: str,
     caption: str,
     picture: npt.NDArray[np.uint8],
-    tracks: TrackArrays,
+    rows: Rows,
     fps: float,
     latents: Tensor,
     control: str = "",
@@ -104,7 +111,7 @@ def pack_clip(
         name: of the clip, unlike that of any other.
         source: what it was made from.
         picture: the reference, ``[H, W, 3]``.
-        tracks: of ``T`` frames.
+        rows: the tracks in its ``T`` frames.
         latents: of the video, ``[C, F, H / 8, W / 8]``.
         control: name and settings of the motion control that is stored, as `training.controls.maker` writes them.
         motion: its latents, likewise; None where none is stored.
@@ -121,10 +128,11 @@ def pack_clip(
         "caption": caption,
         "height": height,
         "width": width,
-        "frames": len(tracks.xy),
+        "frames": len(rows),
         "fps": fps,
         "reference": Picture.fromarray(picture),
-        **pack_tracks(tracks),
+        **pack_tracks(rows.arrays),
+        "brushes": list(rows.brushes),
         "latent_shape": list(latents.shape),
         "latents": pack_half(latents),
         "control": control,

@@ -30,7 +30,7 @@ ShowTracks = Callable[[Mapping[str, Any], torch.Generator], Tensor]
 """The motion slot ``[C, F, h, w]`` of a row, given the clip's generator (`training.controls.maker.ControlMaker`)."""
 
 
-LATER = {"control": "", **NO_TOKENS}
+LATER = {"control": "", "brushes": [], **NO_TOKENS}
 """Columns that a dataset may lack, and what stands for them."""
 
 

@@ -5,9 +5,20 @@ import pytest
 import torch
 from datasets import Dataset
 
+from ardrag.controls.control import Rows
 from ardrag.tracks.sampling import TrackArrays
+from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
-from training.run.clips import FEATURES, SCHEMA, pack_clip, pack_half, pack_tracks, unpack_half, unpack_tracks
+from training.run.clips import (
+    FEATURES,
+    SCHEMA,
+    pack_clip,
+    pack_half,
+    pack_tracks,
+    unpack_half,
+    unpack_rows,
+    unpack_tracks,
+)
 
 
 def arrays(frames=13, count=3):
@@ -50,7 +61,9 @@ def test_half_precision_and_its_limits():
 def test_a_row_survives_the_disk(tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (24, 48, 3), dtype=np.uint8)
     latents, motion = torch.randn(2, 4, 4, 3, 6)
-    row = pack_clip("a-1", "film.mp4", "a red star", picture, arrays(), 24.0, latents, "heat", motion)
+    brushes = (None, 0.25, GROUND)
+    told = "a-1", "film.mp4", "a red star", picture, Rows(arrays(), brushes), 24.0, latents
+    row = pack_clip(*told, "heat", motion)
     Dataset.from_list([row], features=FEATURES).save_to_disk(tmp_path)
     (kept,) = Dataset.load_from_disk(tmp_path)
     assert (
@@ -61,3 +74,4 @@ def test_a_row_survives_the_disk(tmp_path):
     assert torch.equal(unpack_half(kept["latents"], kept["latent_shape"]), latents.half().float())
     assert torch.equal(unpack_half(kept["motion"], kept["latent_shape"]), motion.half().float())
     assert np.array_equal(unpack_tracks(kept).xy, unpack_tracks(row).xy)
+    assert unpack_rows(kept).brushes == brushes and np.array_equal(unpack_rows(kept).arrays.xy, unpack_tracks(row).xy)
