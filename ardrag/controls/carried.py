@@ -134,7 +134,7 @@ class Collage(Carried):
         """See `PixelControl`."""
         table = Table(look(), look()) if memory is None else memory
         places = complex_places(rows.arrays.xy, table.picture)
-        view, ground = table.ground.follow(places, rows.arrays.visible & rows.pins)
+        view, ground = table.ground.follow(places, rows.pinned)
         things = rows.without_pins()
         stretches, held = grabs(things, partial(self.take, table, rows, cache(look)), table.held)
         courses, ways = followed(stretches, things, view.rest(places.T).T, table)

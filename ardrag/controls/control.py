@@ -88,6 +88,13 @@ class Rows:
         """Which tracks pin the ground, ``[P]``."""
         return np.array([brush == GROUND for brush in self.brushes], bool)
 
+    @property
+    def pinned(self) -> npt.NDArray[np.bool_]:
+        """Where pins say how the ground lies, ``[T, P]``: also beyond the picture, where a camera may take them."""
+        xy, visible, force = self.arrays
+        beyond = ((xy < 0) | (xy > 1)).any(2) & (force > 0)
+        return self.pins & (visible | beyond)
+
     def without_pins(self) -> Rows:
         """The rows as if nobody had touched the ground."""
         held = ~self.pins

@@ -190,6 +190,20 @@ def test_pins_pan_the_ground_and_what_comes_in_is_a_mirror() -> None:
     assert torch.equal(still, frame[:, None].expand(-1, 5, -1, -1))
 
 
+def test_pins_that_leave_the_picture_still_say_where_the_ground_is() -> None:
+    """Unless they are let go, or hidden where they could be seen: nobody knows where those are."""
+    frame, xy = smooth(), np.full((5, 1, 2), 0.5, np.float32)
+    xy[:, 0, 0] = 0.9 + np.arange(5) * 2 / 48
+    for force, shift in ((1.0, 8), (0.0, 4)):
+        held = np.array([1, 1, 1, force, force], np.float32)[:, None]
+        tracks = Tracks.from_array(xy, held > 0, held).with_brushes([GROUND])
+        video = paint(tracks, frame, Collage())
+        torch.testing.assert_close(video[:, 4, :, shift:], frame[:, :, :-shift], rtol=0, atol=1e-4)
+    seen = np.array([1, 1, 0, 0, 0], bool)[:, None]
+    hidden = Tracks.from_array(xy - np.array([0.4, 0], np.float32), seen).with_brushes([GROUND])
+    torch.testing.assert_close(paint(hidden, frame, Collage())[:, 4, :, 2:], frame[:, :, :-2], rtol=0, atol=1e-4)
+
+
 def test_a_camera_zooms_and_a_piece_is_as_large_as_what_is_round_it() -> None:
     """A camera's own pins; the piece lies where it would lie if it were part of the picture."""
     frame = smooth()
