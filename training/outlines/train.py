@@ -48,7 +48,10 @@ class OutlineConfig:
     validation_grabs: int = field(default=200, metadata={"help": "Grabs of test pictures of Photo World."})
     sprite_share: float = field(default=0.15, metadata={"help": "Share of grabs of Sprite World."})
     nothing_share: float = field(default=0.1, metadata={"help": "Share of grabs of photographs beside all things."})
-    steps: int = field(default=1500, metadata={"help": "Training steps."})
+    widths: list[int] = field(
+        default_factory=lambda: [24, 48, 96, 128, 128], metadata={"help": "Channels after each halving; multiples of 4."}
+    )
+    steps: int = field(default=7000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Grabs per step."})
     muon_lr: float = field(default=0.02, metadata={"help": "Muon."})
     adamw_lr: float = field(default=0.004, metadata={"help": "AdamW, of the rest."})
@@ -153,7 +156,7 @@ def main(config: OutlineConfig) -> None:
     (folder / "config.yaml").write_text(config_lines(config))
     photos = list(shown_photos("train", config.start, config.photos))
     sprites, test = list(shown_sprites("train", config.start, config.sprites)), held_out(config)
-    model = Outline()
+    model = Outline(config.widths)
     optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, 20, config.steps))
     log, started = RunLog(folder), time.monotonic()

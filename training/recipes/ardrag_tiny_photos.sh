@@ -21,7 +21,7 @@ case "$size" in
          clips="--steps 2 --save_every 2 --pool_clips 2 --photo_pool_clips 2 --held_out_clips 1 --clip_batch_size 1"
          photos=5; sprites=4; move="--sprite_clips 2 --photo_clips 2 --batches 2"
          tune="--steps 2 --batch_size 2 --save_every 2"
-         cuts="--photos 4 --sprites 2 --steps 2 --batch_size 2 --validation_grabs 8" ;;
+         cuts="--widths 4 8 --photos 4 --sprites 2 --steps 2 --batch_size 2 --validation_grabs 8" ;;
   cpu)   frames=""; clips="--steps 585"; photos=600; sprites=600; move=""; tune=""; cuts="" ;;
   gpu)   frames="--steps 20000 --batch_size 64 --save_every 1000"
          clips="--steps 10000 --clip_batch_size 16 --clip_frames 33 --photo_pool_clips 4000 --save_every 1000"
