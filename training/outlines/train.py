@@ -49,7 +49,7 @@ class OutlineConfig:
     sprite_share: float = field(default=0.15, metadata={"help": "Share of grabs of Sprite World."})
     nothing_share: float = field(default=0.1, metadata={"help": "Share of grabs of photographs beside all things."})
     widths: list[int] = field(
-        default_factory=lambda: [24, 48, 96, 128, 128], metadata={"help": "Channels after each halving; multiples of 4."}
+        default_factory=lambda: [24, 48, 96, 128, 128], metadata={"help": "Channels at each halving, of 4."}
     )
     steps: int = field(default=7000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Grabs per step."})

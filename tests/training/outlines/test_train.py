@@ -72,7 +72,9 @@ def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "shown_photos", blocks)
     monkeypatch.setattr(train, "shown_sprites", blocks)
     monkeypatch.setattr(train, "Outline", lambda: Outline(widths=(8, 16), side=32))
-    config = OutlineConfig(str(tmp_path), photos=60, sprites=20, steps=120, validation_grabs=40, save_every=60)
+    config = OutlineConfig(
+        str(tmp_path), widths=[12, 24, 48, 64], photos=60, sprites=20, steps=120, validation_grabs=40, save_every=60
+    )
     main(config)
     told = [row for row in read_rows(tmp_path / "log.jsonl") if "validation/overlap" in row]
     assert [row["step"] for row in told] == [59, 119]
@@ -86,5 +88,9 @@ def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
 def test_the_worlds_themselves_can_be_learnt_from(tmp_path, monkeypatch):
     write_made_up(tmp_path / "pictures")
     monkeypatch.setenv("ARDRAG_PHOTOS", str(tmp_path / "pictures"))
-    main(OutlineConfig(str(tmp_path / "run"), photos=3, sprites=2, steps=2, batch_size=2, validation_grabs=12))
+    main(
+        OutlineConfig(
+            str(tmp_path / "run"), widths=[4, 8], photos=3, sprites=2, steps=2, batch_size=2, validation_grabs=12
+        )
+    )
     assert (tmp_path / "run" / "outline" / "config.json").exists()
