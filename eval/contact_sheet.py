@@ -101,7 +101,7 @@ def markdown(name: str, entries: Sequence[Mapping[str, Any]], record: Mapping[st
         "",
         f"![Twelve photographs and what their drags make of them]({name}.png)",
         "",
-        "From left to right, top to bottom; a first frame with its drag, then every eighth. Chosen once, shown as they are.",
+        "From left to right, top to bottom; a first frame with its drag, then every eighth. Chosen once, shown as is.",
         "",
     ]
     lines += [f"{number}. {entry['about']} ({entry['credit']})" for number, entry in enumerate(entries, 1)]
