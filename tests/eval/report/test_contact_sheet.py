@@ -9,8 +9,8 @@ from PIL import Image
 
 from ardrag.tracks.schema import GROUND
 from ardrag.worlds.photo_library import open_library
-from eval import contact_sheet
-from eval.contact_sheet import COLUMNS, MARGIN, SHEET, SHOWN, drawn, page, photograph
+from eval.report import contact_sheet
+from eval.report.contact_sheet import COLUMNS, MARGIN, SHEET, SHOWN, drawn, page, photograph
 
 
 def test_a_drag_goes_from_the_first_frame_to_the_last():

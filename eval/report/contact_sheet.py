@@ -1,8 +1,8 @@
 """Photographs that no training has seen, each dragged once: what a visitor sees, picture by picture.
 
-    python -m eval.contact_sheet checkpoints/ardrag-tiny-photos --report docs/results/contact_sheet
+    python -m eval.report.contact_sheet checkpoints/ardrag-tiny-photos --report docs/results/contact_sheet
 
-Which photographs, and their drags, are in `eval/contact_sheet.json`: ``drags`` go in straight lines from the first
+Which photographs, and their drags, are in `eval/report/contact_sheet.json`: ``drags`` go in straight lines from the first
 to the last frame, each taking a piece as wide as ``brush``; a ``camera`` ends at a pan and a zoom. They were chosen
 once, by what can be moved in them; whatever comes out is shown. The photographs are Photo World's held-out ones
 (``ARDRAG_PHOTOS``).
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given and not given[0].startswith("-"):
         given.insert(0, "--model")
     (config,) = HfArgumentParser(SheetConfig).parse_args_into_dataclasses(given)
-    record, entries = run_record("eval.contact_sheet", arguments), json.loads(Path(config.sheet).read_text())
+    record, entries = run_record("eval.report.contact_sheet", arguments), json.loads(Path(config.sheet).read_text())
     library = default_library()  # checked before anything is loaded
     pictures = [photograph(library, entry["file"]) for entry in entries]
     pipeline, strips = load_pipeline(config.model), []
