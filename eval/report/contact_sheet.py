@@ -2,7 +2,7 @@
 
     python -m eval.report.contact_sheet checkpoints/ardrag-tiny-photos --report docs/results/contact_sheet
 
-Which photographs, and their drags, are in `eval/report/contact_sheet.json`: ``drags`` go in straight lines from the first
+Which photographs, and their drags, are in `contact_sheet.json`: ``drags`` go in straight lines from the first
 to the last frame, each taking a piece as wide as ``brush``; a ``camera`` ends at a pan and a zoom. They were chosen
 once, by what can be moved in them; whatever comes out is shown. The photographs are Photo World's held-out ones
 (``ARDRAG_PHOTOS``).
