@@ -22,6 +22,8 @@ from ardrag.outlines.network import disc
 Places = npt.NDArray[np.complex128]
 REACH = 2.5
 """Where a piece ends, in units of its spread: its edge has 6e-5 there."""
+RIM = 1 / 128
+"""How far beyond a piece its place closes over, relative to sqrt(H W); at least a pixel."""
 FAINT = 1e-3
 """What a piece must leave uncovered before it is asked how much of its old place that is."""
 
@@ -90,11 +92,33 @@ def overlap(frame: Tensor, corner: Sequence[int], part: Tensor) -> tuple[Tensor,
 
 
 def vacated(before: Tensor, now: Tensor) -> Tensor:
-    """How empty the place of a piece is, from what it covered there and what it covers now: nothing until it leaves.
+    """How empty the place of a piece is, from what it covered there and what it covers now, both ``[T, H, W]``.
 
-    Under the piece itself the ground stays; what is laid over it with its own soft edge is then the picture again.
+    Nothing until it leaves: under the piece itself the ground stays, and what is laid over it with its own soft edge
+    is then the picture again. The place is a little larger than the piece, of which else a rim would stay behind.
     """
-    return (before - now).clamp_min(0) / (1 - now).clamp_min(FAINT)
+    left = torch.maximum(before - now, grown(before) - grown(now)).clamp_min(0)
+    return (left / (1 - now).clamp_min(FAINT)).clamp_max(1)
+
+
+def grown(cover: Tensor) -> Tensor:
+    """A cover ``[T, H, W]`` that reaches `RIM` further."""
+    rim = max(round(RIM * math.sqrt(math.prod(cover.shape[1:]))), 1)
+    return F.max_pool2d(cover[:, None], 2 * rim + 1, stride=1, padding=rim)[:, 0]
+
+
+def filled(picture: Tensor, known: Tensor) -> Tensor:
+    """A picture ``[C, H, W]`` where what is not ``known`` ``[1, H, W]`` (0..1) closes over: smoothly, from all sides.
+
+    What is known stays as it is. Elsewhere each pixel is what a picture of half the size shows there, filled likewise.
+    """
+    if min(picture.shape[1:]) == 1:
+        return picture
+    share = F.avg_pool2d(known[None], 2, ceil_mode=True)
+    half = F.avg_pool2d((known * picture)[None], 2, ceil_mode=True) / share.clamp_min(1e-6)
+    below = filled(half[0], (4 * share[0]).clamp_max(1))
+    wide = F.interpolate(below[None], size=picture.shape[1:], mode="bilinear")[0]
+    return known * picture + (1 - known) * wide
 
 
 def extent(source: Tensor, taken: complex) -> int:
@@ -104,14 +128,6 @@ def extent(source: Tensor, taken: complex) -> int:
         return 1
     ends = (lines[[0, -1]] - taken.imag, columns[[0, -1]] - taken.real)
     return max(math.ceil(float(torch.cat(ends).abs().max())), 1)
-
-
-def blurred(picture: Tensor, spread: float) -> Tensor:
-    """A picture ``[C, H, W]`` under a Gaussian of ``spread`` pixels; beyond it there is nothing."""
-    reach = min(math.ceil(3 * spread), max(picture.shape[1:]))
-    bell = torch.exp(-((torch.arange(-reach, reach + 1).to(picture) / spread) ** 2) / 2)
-    columns = F.conv2d(picture[:, None], bell[None, None, :, None], padding=(reach, 0))
-    return F.conv2d(columns, bell[None, None, None, :], padding=(0, reach))[:, 0]
 
 
 def with_edge(frame: Tensor) -> Tensor:

@@ -32,13 +32,9 @@ import torch
 from torch import Tensor
 
 from ardrag.collage.ground import Ground, View, filmed
-from ardrag.collage.pieces import Laid, Places, blurred, covers, cut, lay_over, vacated, with_edge
+from ardrag.collage.pieces import Laid, Places, covers, cut, filled, grown, lay_over, vacated, with_edge
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
 from ardrag.outlines.network import Outline, disc, squared_distances
-
-
-GAP = 0.6
-"""How far what is round a cut-out reaches into the hole that it leaves, relative to the radius of a disc as large."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +164,7 @@ class Collage(Carried):
             rest, spread = range(course.frames.stop, len(rows) + 1), self.spread(rows, course.stretch.track, still)
             ends = np.array([course.grabbed, course.left])
             laid = laid_at(course.stretch.piece, ends, spread)
-            there, now = covers(still[:, :2], range(2), laid)
-            hole = vacated(there, now)
+            hole = vacated(*covers(still[:, :2], range(2), laid)[:, None])
             still[:, rest.start :] += hole * (table.closed[:, None] - still[:, rest.start :])
             lay_over(
                 still, rest, Laid(laid.layer[1:].expand(len(rest), -1, -1, -1), laid.corners[1:].repeat(len(rest), 0))
@@ -192,21 +187,14 @@ class Collage(Carried):
         """The source ``[4, H, W]`` of a piece of ``picture`` ``[3, H, W]`` as it is."""
         return with_edge(picture)
 
-    def gap(self, rows: Rows, stretch: Stretch, picture: Tensor) -> float:
-        """How far what is round a piece must reach to close over its place, in pixels of ``picture``."""
-        return self.spread(rows, stretch.track, picture)
-
     def close(self, picture: Tensor, courses: Sequence[Course], rows: Rows) -> Tensor:
         """``picture`` ``[3, H, W]`` without the pieces of ``courses``: what is round them closes over."""
         kept = torch.ones_like(picture[:1])
         for stretch, _, grabbed, *_ in courses:
             spread = self.spread(rows, stretch.track, picture)
             laid = laid_at(stretch.piece, np.array([grabbed]), spread)
-            kept = kept * (1 - covers(picture[:, None], [0], laid))
-        widest = max(self.gap(rows, course.stretch, picture) for course in courses)
-        known = kept**4 + 1e-6
-        seen = blurred(torch.cat([known * picture, known]), widest)
-        return seen[:3] / seen[3:]
+            kept = kept * (1 - grown(covers(picture[:, None], [0], laid)))
+        return filled(picture, kept**2)
 
 
 @dataclass(frozen=True)
@@ -242,10 +230,6 @@ class Cutout(Collage):
     def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
         """See `Carried`: the outline is all the edge that there is."""
         return math.inf
-
-    def gap(self, rows: Rows, stretch: Stretch, picture: Tensor) -> float:
-        """See `Collage`."""
-        return max(GAP * math.sqrt(float(stretch.piece.source[3].sum()) / math.pi), 1.0)
 
 
 def complex_places(xy: np.ndarray, video: Tensor) -> Places:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.collage.pieces import covers, cut, extent, lay_over, vacated, with_edge
+from ardrag.collage.pieces import covers, cut, extent, filled, lay_over, vacated, with_edge
 
 
 def a_bar() -> torch.Tensor:
@@ -57,14 +57,44 @@ def test_off_the_picture_nothing_breaks(place: complex) -> None:
 
 
 def test_a_place_is_vacated_as_far_as_the_piece_has_left() -> None:
-    edge = torch.linspace(0, 1, 11)
+    edge, flat = torch.linspace(0, 1, 11).view(1, 1, 11), torch.ones(1, 4, 4)
     assert not vacated(edge, edge).any(), "it is there still"
-    torch.testing.assert_close(vacated(edge, torch.zeros(11)), edge)
-    torch.testing.assert_close(vacated(torch.ones(3), torch.tensor([0.0, 0.5, 0.99])), torch.ones(3))
-    assert not vacated(torch.ones(1), torch.ones(1)).any()
+    assert (vacated(edge, 0 * edge) >= edge).all() and vacated(flat / 2, 0 * flat).eq(0.5).all()
+    for now in (0.0, 0.5, 0.99):
+        torch.testing.assert_close(vacated(flat, now * flat), flat)
+    assert not vacated(flat, flat).any()
 
 
 def test_extent_is_of_the_piece_and_not_of_the_picture() -> None:
     assert extent(a_bar(), 16 + 16j) == 6 and extent(a_bar(), 10.5 + 16j) == 11
     assert extent(torch.zeros(4, 8, 8), 4 + 4j) == 1
     assert with_edge(torch.rand(3, 4, 4))[3].eq(1).all()
+
+
+def test_of_a_piece_that_left_no_rim_stays() -> None:
+    """Its outline may be a pixel too small."""
+    before = torch.zeros(1, 128, 128)
+    before[:, 40:60, 40:60] = 1
+    hole = vacated(before, torch.zeros_like(before))
+    assert hole[:, 39:61, 39:61].eq(1).all() and hole.sum() == 22 * 22
+
+
+def test_what_is_known_stays_and_the_rest_closes_over() -> None:
+    picture = torch.rand(3, 40, 56)
+    known = torch.ones(1, 40, 56)
+    assert torch.equal(filled(picture, known), picture)
+    known[:, 10:30, 20:40] = 0
+    closed = filled(picture, known)
+    assert torch.equal(closed[:, :10], picture[:, :10]) and closed.min() >= 0 and closed.max() <= 1
+    flat = filled(torch.full((3, 40, 56), 0.3) * known, known)
+    torch.testing.assert_close(flat, torch.full((3, 40, 56), 0.3))
+    assert torch.isfinite(filled(picture, torch.zeros(1, 40, 56))).all(), "nothing is known"
+
+
+def test_what_closes_over_goes_from_one_side_to_the_other() -> None:
+    """From dark on the left to light on the right, without a step as large as half of the way."""
+    ramp = torch.linspace(0, 1, 64).expand(1, 64, 64)
+    known = torch.ones(1, 64, 64)
+    known[:, :, 16:48] = 0
+    line = filled(ramp, known)[0, 32]
+    assert line[20] < 0.45 < 0.55 < line[43] and line.diff().abs().max() < 0.25

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ardrag.collage.pieces import filled
 from ardrag.controls.carried import Carried, Collage
 from ardrag.controls.control import LateLook, Rows
 from ardrag.tracks.schema import GROUND
@@ -115,15 +116,6 @@ def alpha(shape: tuple[int, int], place: tuple[float, float], s: float) -> torch
     return torch.exp(-(((x[None] ** 2 + y[:, None] ** 2) / (2 * s * s)) ** 2))
 
 
-def closed_over(frame: torch.Tensor, taken: torch.Tensor, s: float) -> torch.Tensor:
-    """Means of what is round each pixel, weighted by a Gaussian and by how little of it was taken."""
-    height, width = frame.shape[1:]
-    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
-    apart = (y.flatten()[:, None] - y.flatten()) ** 2 + (x.flatten()[:, None] - x.flatten()) ** 2
-    near = torch.exp(-apart / (2 * s * s)) * ((1 - taken) ** 4 + 1e-6).flatten()
-    return (frame.flatten(1) @ near.T / near.sum(1)).view_as(frame)
-
-
 def test_a_collage_is_the_picture_closed_over_and_the_piece() -> None:
     """Where the piece is, the ground under it stays; its old place closes over as far as it has left it."""
     frame, start, end = noise(), (0.25, 0.5), (0.25 + 12 / 48, 0.5 + 6 / 32)
@@ -131,8 +123,10 @@ def test_a_collage_is_the_picture_closed_over_and_the_piece() -> None:
     s = 0.11 * math.sqrt(32 * 48)
     video = paint(tracks, frame, Collage())
     before, now = alpha((32, 48), start, s), alpha((32, 48), end, s)
-    hole = (before - now).clamp_min(0) / (1 - now).clamp_min(1e-3)
-    ground = frame * (1 - hole) + hole * closed_over(frame, before, s)
+    wider, left = (torch.nn.functional.max_pool2d(cover[None], 3, 1, 1)[0] for cover in (before, now))
+    gone = torch.maximum(before - now, wider - left).clamp_min(0)
+    hole = (gone / (1 - now).clamp_min(1e-3)).clamp_max(1)
+    ground = frame * (1 - hole) + hole * filled(frame, (1 - wider[None]) ** 2)
     moved = ground * (1 - now) + formula(frame, start, end, s, 1)
     torch.testing.assert_close(video[:, 4], moved, rtol=0, atol=0.02)
     assert torch.equal(paint(Tracks.empty(5), frame, Collage()), frame[:, None].expand(-1, 5, -1, -1))

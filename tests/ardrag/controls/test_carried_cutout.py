@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardrag.controls.carried import GAP, Collage, Cutout
+from ardrag.controls.carried import Collage, Cutout
 from ardrag.controls.control import Rows, Scene
 from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
@@ -100,21 +100,6 @@ def test_a_thing_that_hardly_is_there_does_no_harm() -> None:
     blue = BLUE[:, None, None].repeat(1, 48, 48)
     video = painted(tracks, Red(), blue)
     torch.testing.assert_close(video, blue[:, None].expand(-1, 5, -1, -1), rtol=0, atol=1e-5)
-
-
-def test_what_closes_over_reaches_as_far_as_the_hole_is_wide() -> None:
-    (stretch,) = _stretches(red_on_blue())
-    assert Cutout().gap(Rows.of(Tracks.empty(1)), stretch, red_on_blue()) == pytest.approx(
-        GAP * (6 * 20 / np.pi) ** 0.5
-    )
-
-
-def _stretches(frame: torch.Tensor) -> Any:
-    from ardrag.controls.carried import with_edge
-    from ardrag.controls.control import grabs
-
-    rows = Rows.of(Tracks.from_points([[(0, 0.3, 0.5)]], num_frames=1))
-    return grabs(rows, lambda track, xy: with_edge(frame) * (frame[0] > 0), ())[0]
 
 
 def test_without_what_knows_outlines_it_says_so() -> None:

@@ -138,7 +138,7 @@ def test_painted_at_any_size_it_is_the_same_video(name: str, picture: Any, outli
         for size, k in ((small, 1), (large, 4))
     )
     shrunk = torch.nn.functional.avg_pool2d(theirs.transpose(0, 1), 4).transpose(0, 1)
-    assert (ours - shrunk).abs().mean() < 0.02 and ours.std() > 0.02
+    assert (ours - shrunk).abs().mean() < 0.025 and ours.std() > 0.02
 
 
 def test_segments_end_where_a_new_track_begins() -> None:
