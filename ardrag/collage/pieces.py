@@ -74,11 +74,11 @@ def lay_over(video: Tensor, frames: Sequence[int], laid: Laid) -> None:
         under.mul_(1 - over[3]).add_(over[:3])
 
 
-def covers(like: Tensor, frames: Sequence[int], laid: Laid) -> Tensor:
-    """How much of each pixel pieces cover in ``frames``, ``[T, H, W]`` like the frames of a video ``[3, T, H, W]``."""
-    cover = torch.zeros_like(like[0])
-    for t, corner, part in zip(frames, laid.corners.tolist(), laid.layer, strict=True):
-        under, over = overlap(cover[None, t], corner, part)
+def covers(like: Tensor, laid: Laid) -> Tensor:
+    """How much of each pixel each piece covers, ``[n, H, W]``, in frames of the size of ``like`` ``[..., H, W]``."""
+    cover = like.new_zeros(len(laid.layer), *like.shape[-2:])
+    for frame, corner, part in zip(cover, laid.corners.tolist(), laid.layer, strict=True):
+        under, over = overlap(frame[None], corner, part)
         under.copy_(over[3:])
     return cover
 

@@ -139,22 +139,26 @@ class Collage(Carried):
         still = self.left_behind(table, courses, rows)
         video = filmed(still[:, :-1], view)
         closed = filmed(table.closed[:, None].expand_as(video), view)
-        laid = [self.laid(course, rows, view, video) for course in courses]
-        for course, (there, now) in zip(courses, laid, strict=True):
-            hole = vacated(covers(video, course.frames, there), covers(video, course.frames, now))
-            video = video + hole * (closed - video)
-        for course, (_, now) in zip(courses, laid, strict=True):
+        moved = [self.moved(course, rows, view, video) for course in courses]
+        for course, (there, now) in zip(courses, moved, strict=True):
+            held_in = slice(course.frames.start, course.frames.stop)
+            covered = covers(video, now) * torch.from_numpy(course.visible).to(video)[:, None, None]
+            hole = vacated(covers(video, there), covered)
+            video[:, held_in] += hole * (closed[:, held_in] - video[:, held_in])
+        for course, (_, now) in zip(courses, moved, strict=True):
             seen = course.visible.nonzero()[0]
             lay_over(video, [course.frames[n] for n in seen], Laid(now.layer[seen], now.corners[seen]))
         return video, table._replace(picture=still[:, -1].clone(), held=held, ways=ways, ground=ground)
 
-    def laid(self, course: Course, rows: Rows, view: View, video: Tensor) -> tuple[Laid, Laid]:
-        """The piece of a course where it was grabbed and where it is, in the frames of ``video``."""
+    def moved(self, course: Course, rows: Rows, view: View, video: Tensor) -> tuple[Laid, Laid]:
+        """The piece of a course where it was grabbed, once if the ground is still, and where it is in each frame."""
         here = View(view.turn[course.frames], view.shift[course.frames])
         spread = self.spread(rows, course.stretch.track, video)
         turns = here.turn if (here.turn != 1).any() else None
         there, now = here.of(np.array(course.grabbed)), here.of(course.shown)
-        return laid_at(course.stretch.piece, there, spread, turns), laid_at(course.stretch.piece, now, spread, turns)
+        alike = turns is None and (there == there[:1]).all()
+        before = laid_at(course.stretch.piece, there[:1] if alike else there, spread, turns)
+        return before, laid_at(course.stretch.piece, now, spread, turns)
 
     def left_behind(self, table: Table, courses: Sequence[Course], rows: Rows) -> Tensor:
         """What lies still in each frame of ``rows`` and after them, ``[3, T + 1, H, W]``: what is let go stays."""
@@ -164,7 +168,7 @@ class Collage(Carried):
             rest, spread = range(course.frames.stop, len(rows) + 1), self.spread(rows, course.stretch.track, still)
             ends = np.array([course.grabbed, course.left])
             laid = laid_at(course.stretch.piece, ends, spread)
-            hole = vacated(*covers(still[:, :2], range(2), laid)[:, None])
+            hole = vacated(*covers(still, laid)[:, None])
             still[:, rest.start :] += hole * (table.closed[:, None] - still[:, rest.start :])
             lay_over(
                 still, rest, Laid(laid.layer[1:].expand(len(rest), -1, -1, -1), laid.corners[1:].repeat(len(rest), 0))
@@ -193,7 +197,7 @@ class Collage(Carried):
         for stretch, _, grabbed, *_ in courses:
             spread = self.spread(rows, stretch.track, picture)
             laid = laid_at(stretch.piece, np.array([grabbed]), spread)
-            kept = kept * (1 - grown(covers(picture[:, None], [0], laid)))
+            kept = kept * (1 - grown(covers(picture, laid)))
         return filled(picture, kept**2)
 
 

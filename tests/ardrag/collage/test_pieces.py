@@ -42,9 +42,7 @@ def test_a_quarter_turn_stands_the_bar_up() -> None:
 
 
 def test_twice_as_large_covers_four_times_as_much() -> None:
-    cover = covers(
-        torch.zeros(3, 1, 64, 64), [0], cut(a_bar(), 16 + 16j, np.array([32 + 32j]), float("inf"), np.array([2]))
-    )
+    cover = covers(torch.zeros(64, 64), cut(a_bar(), 16 + 16j, np.array([32 + 32j]), float("inf"), np.array([2])))
     assert float(cover.sum()) == pytest.approx(4 * 4 * 12, rel=0.03)
 
 
