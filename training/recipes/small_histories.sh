@@ -5,19 +5,19 @@
 #   bash training/recipes/small_histories.sh cpu      # on one core or two: docs/results/histories.md
 #   bash training/recipes/small_histories.sh debug    # a few steps of each, to see that it runs
 #
-# First a bidirectional teacher, then a causal student from its weights by teacher forcing alone (Eq. 7: what no track
-# moves weighs as much as what one does), at last at the levels of the few-step schedule; then the gate: a teacher that
-# is no better than its student ends the recipe (not in debug), as there is nothing to distil. ARMS (rollout collapse
-# truth), SEEDS (0 1 2), GRPO=yes adds stage 3 from each arm (a history that is one's own is what makes it a Markov
-# process), CLIPS (of the benchmark, 24). TEACHER and STUDENT name trained pipelines, DATA their clips, GATE the metrics of
-# the gate; RUNS is the folder of the runs (default runs/small_histories), REPORTS that of the pages (default
-# docs/results, debug: RUNS). Running it again resumes: finished parts are skipped.
+# First a bidirectional teacher from the start of controls.sh (TABLES, default runs/tables), then a causal student from its
+# weights by teacher forcing alone (Eq. 7: what no track moves weighs as much as what one does), at last at the levels of
+# the few-step schedule; then the gate: a teacher that is no better than its student ends the recipe (not in debug), as
+# there is nothing to distil. ARMS (rollout truth collapse), SEEDS (0 1 2), GRPO=yes adds stage 3 from each arm (a history that
+# is one's own is what makes it a Markov process), CLIPS (of the benchmark, 24). TEACHER and STUDENT name trained pipelines,
+# DATA their clips, GATE the metrics of the gate; RUNS is the folder of the runs (default runs/small_histories), REPORTS that
+# of the pages (default docs/results, debug: RUNS). Running it again resumes: finished parts are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 size="${1:-cpu}"
 runs="${RUNS:-runs/small_histories}"
-arms="${ARMS:-rollout collapse truth}"
+tables="${TABLES:-runs/tables}"
 world=small:passers_by=1
 teacher="${TEACHER:-$runs/teacher/pipeline}"
 student="${STUDENT:-$runs/student/pipeline}"
@@ -28,10 +28,11 @@ case "$size" in
   debug) clips=8; longer="--steps 2 --batch_size 2 --save_every 2"; tune="$longer"; few="$longer"
          stage_2="$longer --critic_updates 2"
          grpo="--steps 1 --group_size 2 --gradient_accumulation_steps 1 --save_every 1"; seeds="${SEEDS:-0}"; steps=2
-         bench="--num_clips 1 --members 2 --num_frames 9 --num_long_clips 0"; late=""; reports="${REPORTS:-$runs}" ;;
-  cpu)   clips=2000; longer="--steps 4000 --batch_size 8"; tune="--steps 1500 --batch_size 8"; few="--steps 250 --save_every 250"
-         stage_2=""; grpo=""
-         seeds="${SEEDS:-0 1 2}"; steps=24; bench="--num_clips ${CLIPS:-24}"; reports="${REPORTS:-docs/results}" ;;
+         bench="--num_clips 1 --members 2 --num_frames 9 --num_long_clips 0"; late=""; reports="${REPORTS:-$runs}"
+         arms="${ARMS:-truth}" ;;
+  cpu)   clips=2000; longer="--steps 5300"; tune=""; few="--steps 250 --save_every 250"; stage_2=""; grpo=""; steps=24
+         seeds="${SEEDS:-0 1 2}"; arms="${ARMS:-rollout truth collapse}"
+         bench="--num_clips ${CLIPS:-24}"; reports="${REPORTS:-docs/results}" ;;
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;
 esac
 for arm in $arms; do
@@ -49,11 +50,11 @@ name_of() { case "$1" in rollout) echo "own history" ;; collapse) echo "collapse
 mkdir -p "$runs"
 [ -f "$data/state.json" ] || stage precompute training/configs/small/latents.yaml --world "$world" --control carried \
   --num_clips "$clips" --output_dir "$data"
-[ -n "${TEACHER:-}" ] || stage finetune training/configs/small/finetune_teacher.yaml --data "$data" --control carried \
-  --motion_emphasis 0 $longer --output_dir "$runs/teacher"
+[ -n "${TEACHER:-}" ] || stage finetune training/configs/small/control.yaml --init_from "$tables/start/pipeline" \
+  --data "$data" --control carried --motion_emphasis 0 $longer --output_dir "$runs/teacher"
 if [ -z "${STUDENT:-}" ]; then
-  stage finetune training/configs/small/finetune_causal.yaml --data "$data" --control carried --init_from "$teacher" \
-    --motion_emphasis 0 $tune --output_dir "$runs/causal"
+  stage finetune training/configs/small/control.yaml --data "$data" --control carried --init_from "$teacher" \
+    --causal true --motion_emphasis 0 $tune --output_dir "$runs/causal"
   stage finetune training/configs/small/start_forcing.yaml --data "$data" --init_from "$runs/causal/pipeline" \
     --motion_emphasis 0 $few --output_dir "$runs/student"
 fi
@@ -67,7 +68,7 @@ for arm in $arms; do
     systems+=("$(name_of "$arm"), seed $seed=$runs/${arm}_$seed/pipeline")
     [ "${GRPO:-}" = yes ] || continue
     stage grpo training/configs/small/grpo.yaml --init_from "$runs/${arm}_$seed/pipeline" --prompts "$world" \
-      --rewards motion=1.0 constancy=2.0 --seed "$seed" $grpo --output_dir "$runs/${arm}_grpo_$seed"
+      --seed "$seed" $grpo --output_dir "$runs/${arm}_grpo_$seed"
     systems+=("$(name_of "$arm") and GRPO, seed $seed=$runs/${arm}_grpo_$seed/pipeline")
   done
 done

@@ -5,17 +5,20 @@
 #   bash training/recipes/starts.sh cpu      # docs/results/starts.md
 #   bash training/recipes/starts.sh debug    # a few steps of one seed, to see that it runs
 #
-# The teacher and its clips are those of tables.sh (control `carried`, 900 steps); TEACHER and DATA name others. SEEDS names
-# the seeds, RUNS the folder of the runs (default runs/starts). Running it again resumes: finished parts are skipped.
+# The teacher and its clips are those of controls.sh (TABLES, default runs/tables; control `carried`, 900 steps). SEEDS names
+# the seeds, RUNS the folder of the runs (default runs/starts), REPORTS that of the page (default docs/results, debug: RUNS).
+# Running it again resumes: finished parts are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 size="${1:-cpu}"
 runs="${RUNS:-runs/starts}"
-teacher="${TEACHER:-runs/tables/carried/pipeline}"
-read -ra data <<< "${DATA:-runs/tables/clips_carried runs/tables/two_carried}"
+tables="${TABLES:-runs/tables}"
+teacher="$tables/carried/pipeline"
+data=("$tables/clips_carried" "$tables/two_carried")
 case "$size" in
-  debug) seeds="${SEEDS:-0}"; causal=2; forcing=2; ode=2; consistency=2; bench="--num_clips 3 --num_frames 17"; reports="$runs" ;;
+  debug) seeds="${SEEDS:-0}"; causal=2; forcing=2; ode=2; consistency=2; bench="--num_clips 3 --num_frames 17"
+         reports="${REPORTS:-$runs}" ;;
   cpu)   seeds="${SEEDS:-0 1 2}"; causal=300; bench="--num_clips 24 --num_frames 25"; reports="${REPORTS:-docs/results}"
          forcing=130; ode=32; consistency=84 ;; # 0.27, 1.09 and 0.42 s of a core for each update
   *) echo "size: '$size' is unknown; use debug or cpu" >&2; exit 2 ;;

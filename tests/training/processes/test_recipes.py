@@ -11,7 +11,7 @@ from pipelines import ARDragPipeline
 
 
 ROOT = Path(__file__).parents[3]
-KINDS = ("forcing", "ode", "consistency")
+STUDENTS = ("starts/forcing_0", "starts/ode_0", "starts/consistency_0", "table2/self_forcing", "table2/ardrag")
 
 
 def follow(python, recipe, runs, **variables):
@@ -28,41 +28,12 @@ def systems(page):
 
 
 @pytest.mark.slow
-def test_the_tables_of_controls(python, tmp_path):
+def test_table_1(python, tmp_path):
     """A control with a module of its own, bidirectional and causal."""
-    follow(python, "tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
+    follow(python, "controls.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
     assert systems(tmp_path / "controls.json") == ["track_ids", "causal, track_ids", "start", "truth"]
     made = [ARDragPipeline.from_pretrained(tmp_path / name / "pipeline") for name in ("track_ids", "causal_track_ids")]
     assert [pipe.control.name for pipe in made] == ["track_ids"] * 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
-def test_starts_of_stage_2(python, tmp_path):
-    """From the tables' clips and a model of theirs to the page of seeds."""
-    follow(python, "tables.sh", tmp_path, CONTROLS="track_ids", CAUSAL="track_ids")
-    of_tables = {
-        "TEACHER": str(tmp_path / "track_ids" / "pipeline"),
-        "DATA": f"{tmp_path / 'clips'} {tmp_path / 'two'}",
-    }
-    follow(python, "starts.sh", tmp_path / "starts", **of_tables)
-    starts = ["causal fine-tune", "ODE regression", "consistency"]
-    assert systems(tmp_path / "starts" / "eval" / "report.json")[:3] == [f"{name}, seed 0" for name in starts]
-    numbers = json.loads((tmp_path / "starts" / "starts.json").read_text())["summary"]
-    assert list(numbers["path_error"])[:3] == starts
-    made = [ARDragPipeline.from_pretrained(tmp_path / "starts" / f"{name}_0" / "pipeline") for name in KINDS]
-    assert [pipe.scheduler.config.num_inference_steps for pipe in made] == [3, 3, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
-def test_stage_3_where_labels_are_noisy(python, tmp_path):
-    """The arm of the paper, with its page of both the runs and their clips."""
-    follow(python, "small_grpo.sh", tmp_path, ARMS="true")
-    assert systems(tmp_path / "grpo.json") == ["before", "true, seed 0", "still", "VAE", "truth"]
-    assert systems(tmp_path / "grpo_runs.json") == ["true, seed 0"]
-    log = [json.loads(line) for line in (tmp_path / "true_0" / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in log if "reward/motion" in row] == [0, 1]
 
 
 @pytest.mark.slow
@@ -73,11 +44,24 @@ def test_curated_tracks_beside_true_ones(python, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="a minute and a half; ARDRAG_RECIPES=1 runs it")
-def test_histories_where_the_future_is_open(python, tmp_path):
-    """From clips with passers-by to the page of seeds, with one of the three histories."""
-    follow(python, "small_histories.sh", tmp_path, ARMS="truth")
-    numbers = json.loads((tmp_path / "histories.json").read_text())["summary"]
-    assert list(numbers["passer_off"]) == ["true history", "student", "teacher", "truth"]
-    kept = (tmp_path / "truth_0" / "config.yaml").read_text()
+@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="four minutes; ARDRAG_RECIPES=1 runs it")
+def test_every_table_by_one_command(python, tmp_path):
+    """From nothing to the pages: what is shown, and that each row is what its name says."""
+    follow(python, "tables.sh", tmp_path)
+    table = json.loads((tmp_path / "table2" / "table2.json").read_text())["summary"]
+    assert list(table["path_error"])[:7] == [
+        "AR-Drag", "w/o RL", "w/o Self-Rollout", "Self-Forcing", "before stage 2", "initial model", "teacher model"
+    ]  # fmt: skip
+    said = (tmp_path / "table2" / "self_forcing" / "config.yaml").read_text()
+    assert "cache_update: collapse" in said and "chunk_frames: 3" in said
+    made = [ARDragPipeline.from_pretrained(tmp_path / name / "pipeline") for name in STUDENTS]
+    assert [pipe.scheduler.config.num_inference_steps for pipe in made] == [3] * len(made)
+    seeds = json.loads((tmp_path / "starts" / "starts.json").read_text())["summary"]
+    assert list(seeds["path_error"])[:3] == ["causal fine-tune", "ODE regression", "consistency"]
+    assert systems(tmp_path / "small_grpo" / "grpo_runs.json") == ["true, seed 0", "exact, seed 0"]
+    log = [json.loads(line) for line in (tmp_path / "small_grpo" / "true_0" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "reward/motion" in row] == [0, 1]
+    histories = json.loads((tmp_path / "small_histories" / "histories.json").read_text())["summary"]
+    assert list(histories["passer_off"]) == ["true history", "student", "teacher", "truth"]
+    kept = (tmp_path / "small_histories" / "truth_0" / "config.yaml").read_text()
     assert "cache_update: truth" in kept and "data_weight: 0.0" in kept
