@@ -63,5 +63,5 @@ title="Stage 3 in a world of noisy labels"
 python -m eval.rl_runs --runs "${logs[@]}" --title "$title: the runs" --report "$reports/grpo_runs"
 python -m eval.run --suite small --systems "${systems[@]}" still "VAE=vae:$noisy" $bench --num_long_clips 0 \
   --workers 1 --tracker patch --title "$title" --output_dir "$runs/eval" --report "$reports/grpo"
-python -m eval.report.seeds "$runs/eval/report.json" --title "$title, over seeds" \
+python -m eval.report.seeds "$reports/grpo.json" --title "$title, over seeds" \
   --metrics path_error identity background_psnr truth_psnr consistency_template --report "$reports/grpo_seeds"

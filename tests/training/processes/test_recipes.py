@@ -44,7 +44,7 @@ def test_curated_tracks_beside_true_ones(python, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="four minutes; ARDRAG_RECIPES=1 runs it")
+@pytest.mark.skipif("ARDRAG_RECIPES" not in os.environ, reason="six minutes of a core; ARDRAG_RECIPES=1 runs it")
 def test_every_table_by_one_command(python, tmp_path):
     """From nothing to the pages: what is shown, and that each row is what its name says."""
     follow(python, "tables.sh", tmp_path)
