@@ -99,7 +99,7 @@ def markdown(name: str, entries: Sequence[Mapping[str, Any]], record: Mapping[st
     lines = [
         "# Photographs that no training has seen",
         "",
-        f"![Twelve photographs and what their drags make of them]({name}.png)",
+        f"![Twelve photographs and what their drags make of them]({name}.jpg)",
         "",
         "From left to right, top to bottom; a first frame with its drag, then every eighth. Chosen once, shown as is.",
         "",
@@ -109,7 +109,7 @@ def markdown(name: str, entries: Sequence[Mapping[str, Any]], record: Mapping[st
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write ``REPORT.png`` and ``REPORT.md``."""
+    """Write ``REPORT.jpg`` and ``REPORT.md``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and not given[0].startswith("-"):
         given.insert(0, "--model")
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
         strips.append(strip(pipeline, picture, tracks, config.seed))
     target = Path(config.report)
     write_text(target.with_suffix(".md"), markdown(target.name, entries, record))
-    Image.fromarray(page(strips)).save(target.with_suffix(".png"), optimize=True)
+    Image.fromarray(page(strips)).save(target.with_suffix(".jpg"), quality=92)
 
 
 if __name__ == "__main__":

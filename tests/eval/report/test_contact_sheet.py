@@ -63,7 +63,7 @@ def test_the_command_shows_every_photograph(pipeline, picture_folder, tmp_path, 
     arguments = [str(tmp_path / "model"), "--sheet", str(tmp_path / "sheet.json"), "--num_latents", "2"]
     contact_sheet.main([*arguments, "--report", str(report)])
     text = report.with_suffix(".md").read_text()
-    assert "2. thing 1 (nobody)" in text and "(sheet.png)" in text and "- commit: " in text
-    with Image.open(report.with_suffix(".png")) as made:
+    assert "2. thing 1 (nobody)" in text and "(sheet.jpg)" in text and "- commit: " in text
+    with Image.open(report.with_suffix(".jpg")) as made:
         assert made.width >= COLUMNS * SHOWN * 16 and made.height > 2 * MARGIN
     assert not list(Path(tmp_path / "pages").glob("*.part"))
