@@ -5,7 +5,8 @@
     python -m training.export --pipeline models/fun-control --lora runs/causal/lora --output_dir runs/causal/pipeline
 
 An adapter that was trained becomes part of the weights, so that the next stage can begin from them. A VAE may only
-replace another one whose encoder made the same latents: one whose decoder alone was trained further.
+replace another one whose encoder made the same latents: one whose decoder alone was trained further. ``--half`` halves
+the files; the weights are rounded (1 in 2,000), what is loaded is as precise as ever.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from pipelines import ARDragPipeline
 from training.run.config import parse_config
 
 
+HALF = ("transformer", "outline")
+"""What is loaded in full precision whatever its files have; transformers' encoders would stay as they are stored."""
+
+
 @dataclass
 class ExportConfig:
     """What to write, and where."""
@@ -29,7 +34,15 @@ class ExportConfig:
     vae: str = field(default="", metadata={"help": "Folder of a VAE that takes the place of the pipeline's."})
     lora: str = field(default="", metadata={"help": "Folder of an adapter that was trained on the pipeline."})
     num_inference_steps: int = field(default=0, metadata={"help": "Steps per latent; 0 keeps the pipeline's."})
+    half: list[str] = field(
+        default_factory=list, metadata={"help": "Parts whose files are in half precision: transformer, outline."}
+    )
     max_shard_size: str = field(default="12MB", metadata={"help": "Size at which weight files are split."})
+
+    def __post_init__(self) -> None:
+        for name in self.half:
+            if name not in HALF:
+                raise ValueError(f"half: {name} is not written in half precision; only {' and '.join(HALF)} can be")
 
 
 def require_same_encoder(old: AutoencoderKLWan, new: AutoencoderKLWan) -> None:
@@ -61,8 +74,13 @@ def main(config: ExportConfig) -> None:
         pipeline.unload_lora_weights()
     if config.num_inference_steps:
         pipeline.scheduler.register_to_config(num_inference_steps=config.num_inference_steps)
-    for part in (pipeline, pipeline.transformer, pipeline.vae):  # not the folder where it was trained
+    parts = [pipeline, pipeline.transformer, pipeline.vae, *([pipeline.outline] if pipeline.outline else [])]
+    for part in parts:  # not the folder where it was trained
         part.register_to_config(_name_or_path=Path(config.output_dir).name)
+    for name in config.half:
+        if pipeline.components[name] is None:
+            raise ValueError(f"half: {config.pipeline} has no {name}; leave it out")
+        pipeline.components[name].half()
     pipeline.save_pretrained(config.output_dir, max_shard_size=config.max_shard_size)
 
 

@@ -36,6 +36,30 @@ def test_a_checkpoint_does_not_name_the_folder_where_it_was_trained(trained, tmp
     assert saved.scheduler.config.num_inference_steps == 2
 
 
+def test_half_the_size_is_loaded_as_precise_as_ever(make_pipeline, outline, tmp_path):
+    whole = make_pipeline()
+    whole.register_modules(outline=outline)
+    whole.save_pretrained(tmp_path / "runs" / "pipeline")
+    given = {"pipeline": str(tmp_path / "runs" / "pipeline"), "output_dir": str(tmp_path / "out")}
+    main(ExportConfig(**given, half=["transformer", "outline"]))
+    saved = ARDragPipeline.from_pretrained(tmp_path / "out")
+    for name in ("transformer", "outline"):
+        state = whole.components[name].state_dict()
+        for key, value in saved.components[name].state_dict().items():
+            assert value.dtype == torch.float32 and torch.equal(value, state[key].half().float()), key
+        size = sum(file.stat().st_size for file in (tmp_path / "out" / name).glob("*.safetensors"))
+        before = sum(file.stat().st_size for file in (tmp_path / "runs" / "pipeline" / name).glob("*.safetensors"))
+        assert size < 0.75 * before
+    assert not [file for file in (tmp_path / "out").rglob("*.json") if str(tmp_path) in file.read_text()]
+
+
+def test_only_what_is_there_and_can_be_halved_is(trained, tmp_path):
+    with pytest.raises(ValueError, match="half: vae is not written in half precision; only transformer and outline"):
+        ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out"), half=["vae"])
+    with pytest.raises(ValueError, match="half: .* has no outline; leave it out"):
+        main(ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out"), half=["outline"]))
+
+
 def test_a_decoder_may_be_another_one_and_the_statistics_stay(pipeline, trained, tmp_path):
     other = decoder_trained_further(pipeline, tmp_path / "vae", "decoder")
     main(ExportConfig(pipeline=str(trained), output_dir=str(tmp_path / "out"), vae=str(tmp_path / "vae")))
