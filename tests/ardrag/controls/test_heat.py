@@ -1,7 +1,6 @@
 """Heat maps are the formula, pixel by pixel; coloured ones are told apart where they cross."""
 
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -117,13 +116,3 @@ def test_rasterize_takes_batches_tensors_and_ignores_hidden_nan() -> None:
     heat = rasterize(torch.where(visible[..., None], xy, torch.nan), visible, force, 12, 16)
     assert heat.shape == (2, 9, 12, 16) and torch.isfinite(heat).all()
     assert torch.equal(heat[1], rasterize(xy[1].numpy(), visible[1].numpy(), force[1].numpy(), 12, 16))
-
-
-def test_heatmap_is_fast() -> None:
-    tracks = Tracks.from_points([CURVE, LINE, CURVE[1:], LINE], num_frames=33)
-    times = []
-    for _ in range(10):
-        begin = time.perf_counter()
-        heatmap(tracks, 128, 128)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.03
