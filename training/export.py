@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLWan
 
+from ardrag.outlines.network import Outline
 from pipelines import ARDragPipeline
 from training.run.config import parse_config
 
@@ -32,6 +33,7 @@ class ExportConfig:
     pipeline: str = field(metadata={"help": "Folder of the trained pipeline."})
     output_dir: str = field(metadata={"help": "Folder of the checkpoint."})
     vae: str = field(default="", metadata={"help": "Folder of a VAE that takes the place of the pipeline's."})
+    outline: str = field(default="", metadata={"help": "Folder of a network of outlines, in place of the pipeline's."})
     lora: str = field(default="", metadata={"help": "Folder of an adapter that was trained on the pipeline."})
     num_inference_steps: int = field(default=0, metadata={"help": "Steps per latent; 0 keeps the pipeline's."})
     half: list[str] = field(
@@ -68,6 +70,8 @@ def main(config: ExportConfig) -> None:
         old = pipeline.vae.config
         vae.register_to_config(latents_mean=old.latents_mean, latents_std=old.latents_std)
         pipeline.register_modules(vae=vae)
+    if config.outline:
+        pipeline.register_modules(outline=Outline.from_pretrained(config.outline))
     if config.lora:
         pipeline.load_lora_weights(config.lora)
         pipeline.fuse_lora()

@@ -37,11 +37,15 @@ def test_a_checkpoint_does_not_name_the_folder_where_it_was_trained(trained, tmp
 
 
 def test_half_the_size_is_loaded_as_precise_as_ever(make_pipeline, outline, tmp_path):
+    """Also a network of outlines that comes from elsewhere."""
     whole = make_pipeline()
-    whole.register_modules(outline=outline)
     whole.save_pretrained(tmp_path / "runs" / "pipeline")
+    outline.save_pretrained(tmp_path / "runs" / "pipeline" / "outline")
     given = {"pipeline": str(tmp_path / "runs" / "pipeline"), "output_dir": str(tmp_path / "out")}
-    main(ExportConfig(**given, half=["transformer", "outline"]))
+    main(
+        ExportConfig(**given, outline=str(tmp_path / "runs" / "pipeline" / "outline"), half=["transformer", "outline"])
+    )
+    whole.register_modules(outline=outline)
     saved = ARDragPipeline.from_pretrained(tmp_path / "out")
     for name in ("transformer", "outline"):
         state = whole.components[name].state_dict()

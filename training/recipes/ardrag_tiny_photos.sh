@@ -2,11 +2,11 @@
 # Makes a model of both worlds, sprites and photographs, from the student of sprites: pictures, VAE, latents with the
 # collage, transplant, causal start.
 #
-#   bash training/recipes/ardrag_tiny_photos.sh cpu     # three hours on two cores
+#   bash training/recipes/ardrag_tiny_photos.sh cpu     # four hours on two cores
 #   bash training/recipes/ardrag_tiny_photos.sh gpu     # twenty times the clips and steps, meant for one large GPU
 #   bash training/recipes/ardrag_tiny_photos.sh debug   # a few steps of everything, to see that it runs
 #
-# CONTROL is what the model is shown of the tracks: collage, or cutout, for which a network first learns outlines.
+# CONTROL is what the model is shown of the tracks: cutout, for which a network first learns outlines, or collage.
 # RUNS is the folder of the runs (default runs/photos), ARDRAG_PHOTOS that of the pictures (default RUNS/pictures;
 # about 450 MB are fetched). Running it again resumes: finished parts are skipped.
 set -euo pipefail
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 
 size="${1:-cpu}"
 runs="${RUNS:-runs/photos}"
-control="${CONTROL:-collage}"
+control="${CONTROL:-cutout}"
 export ARDRAG_PHOTOS="${ARDRAG_PHOTOS:-$runs/pictures}"
 case "$size" in
   debug) frames="--steps 2 --save_every 2 --pool_clips 2 --held_out_clips 1 --batch_size 2"
@@ -22,7 +22,7 @@ case "$size" in
          photos=5; sprites=4; move="--sprite_clips 2 --photo_clips 2 --batches 2"
          tune="--steps 2 --batch_size 2 --save_every 2"
          cuts="--widths 4 8 --photos 4 --sprites 2 --steps 2 --batch_size 2 --validation_grabs 8" ;;
-  cpu)   frames=""; clips="--steps 585"; photos=600; sprites=600; move=""; tune=""; cuts="" ;;
+  cpu)   frames=""; clips="--steps 585"; photos=600; sprites=600; move=""; tune=""; cuts="--photos 12000 --steps 5000" ;;
   gpu)   frames="--steps 20000 --batch_size 64 --save_every 1000"
          clips="--steps 10000 --clip_batch_size 16 --clip_frames 33 --photo_pool_clips 4000 --save_every 1000"
          photos=12000; sprites=8000; move="--batches 100"; tune="--steps 12000 --batch_size 32 --save_every 500"
@@ -40,10 +40,10 @@ say "VAE on single frames"
 stage train_vae training/configs/vae_photos.yaml --output_dir "$runs/vae" $frames
 say "VAE on clips"
 stage train_vae training/configs/vae_photos_clips.yaml --init_from "$runs/vae/vae" --output_dir "$runs/vae_clips" $clips
-outline=()
+outline=(); halved=(transformer)
 if [ "$control" = cutout ]; then
   say "outlines"
-  outline=(--outline "$runs/outline/outline")
+  outline=(--outline "$runs/outline/outline"); halved+=(outline)
   [ -f "$runs/outline/curves.png" ] || stage outlines.train --output_dir "$runs/outline" $cuts
 fi
 say "latents"
@@ -64,4 +64,4 @@ say "causal start"
 stage finetune training/configs/causal_photos.yaml --init_from "$runs/transplant" --data "${data[@]}" \
   --control "$control" --output_dir "$runs/student" $tune
 say "checkpoint"
-stage export --pipeline "$runs/student/pipeline" --output_dir "$runs/checkpoint"
+stage export --pipeline "$runs/student/pipeline" --half "${halved[@]}" --output_dir "$runs/checkpoint"
