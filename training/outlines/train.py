@@ -42,6 +42,7 @@ class OutlineConfig:
     """Configuration of the training."""
 
     output_dir: str = field(metadata={"help": "Run folder: log, curves and the network."})
+    init_from: str = field(default="", metadata={"help": "Folder of a network to go on from; its widths are kept."})
     photos: int = field(default=5000, metadata={"help": "Pictures of Photo World to draw from."})
     sprites: int = field(default=1000, metadata={"help": "Pictures of Sprite World to draw from."})
     start: int = field(default=10000, metadata={"help": "First clip of each world."})
@@ -156,7 +157,7 @@ def main(config: OutlineConfig) -> None:
     (folder / "config.yaml").write_text(config_lines(config))
     photos = list(shown_photos("train", config.start, config.photos))
     sprites, test = list(shown_sprites("train", config.start, config.sprites)), held_out(config)
-    model = Outline(config.widths)
+    model = Outline.from_pretrained(config.init_from) if config.init_from else Outline(config.widths)
     optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, 20, config.steps))
     log, started = RunLog(folder), time.monotonic()
