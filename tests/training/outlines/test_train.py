@@ -88,9 +88,11 @@ def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
 def test_the_worlds_themselves_can_be_learnt_from(tmp_path, monkeypatch):
     write_made_up(tmp_path / "pictures")
     monkeypatch.setenv("ARDRAG_PHOTOS", str(tmp_path / "pictures"))
-    main(
-        OutlineConfig(
-            str(tmp_path / "run"), widths=[4, 8], photos=3, sprites=2, steps=2, batch_size=2, validation_grabs=12
-        )
-    )
-    assert (tmp_path / "run" / "outline" / "config.json").exists()
+    few = {"photos": 3, "sprites": 2, "steps": 2, "batch_size": 2, "validation_grabs": 12}
+    main(OutlineConfig(str(tmp_path / "run"), widths=[4, 8], **few))
+    begun = Outline.from_pretrained(tmp_path / "run" / "outline")
+    main(OutlineConfig(str(tmp_path / "on"), init_from=str(tmp_path / "run" / "outline"), **few))
+    after = Outline.from_pretrained(tmp_path / "on" / "outline")
+    assert list(begun.config.widths) == list(after.config.widths) == [4, 8]
+    moved = [float((a - b).abs().max()) for a, b in zip(begun.parameters(), after.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.2, "it went on from there"
