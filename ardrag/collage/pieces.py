@@ -34,6 +34,22 @@ class Laid(NamedTuple):
     layer: Tensor
     corners: npt.NDArray[np.int64]
 
+    def room(self, like: Tensor, margin: int) -> tuple[slice, slice]:
+        """Lines and columns of frames like ``like`` ``[..., H, W]`` that the windows need, and a margin."""
+        first = self.corners.min(0, initial=max(like.shape)) - margin
+        last = self.corners.max(0, initial=0) + self.layer.shape[-1] + margin
+        columns, lines = (slice(max(int(a), 0), max(int(b), 0)) for a, b in zip(first, last, strict=True))
+        return lines, columns
+
+    def picked(self, frames: npt.NDArray[np.int64]) -> Laid:
+        """Those of some frames; one that rests is the same in all."""
+        chosen = frames if len(self.layer) > 1 else np.zeros_like(frames)
+        return Laid(self.layer[chosen], self.corners[chosen])
+
+    def seen_in(self, lines: slice, columns: slice) -> Laid:
+        """The same in a part of the frames."""
+        return Laid(self.layer, self.corners - np.array([columns.start, lines.start]))
+
 
 def cut(source: Tensor, taken: complex, places: Places, spread: float, turns: Places | None = None) -> Laid:
     """A piece laid at each of ``places`` ``[n]``, with its soft edge.
@@ -91,19 +107,23 @@ def overlap(frame: Tensor, corner: Sequence[int], part: Tensor) -> tuple[Tensor,
     return under, part[:, top : top + under.shape[1], left : left + under.shape[2]]
 
 
-def vacated(before: Tensor, now: Tensor) -> Tensor:
+def vacated(before: Tensor, now: Tensor, rim: int) -> Tensor:
     """How empty the place of a piece is, from what it covered there and what it covers now, both ``[T, H, W]``.
 
     Nothing until it leaves: under the piece itself the ground stays, and what is laid over it with its own soft edge
-    is then the picture again. The place is a little larger than the piece, of which else a rim would stay behind.
+    is then the picture again. The place is ``rim`` pixels larger than the piece, or a rim of it would stay behind.
     """
-    left = torch.maximum(before - now, grown(before) - grown(now)).clamp_min(0)
+    left = torch.maximum(before - now, grown(before, rim) - grown(now, rim)).clamp_min(0)
     return (left / (1 - now).clamp_min(FAINT)).clamp_max(1)
 
 
-def grown(cover: Tensor) -> Tensor:
-    """A cover ``[T, H, W]`` that reaches `RIM` further."""
-    rim = max(round(RIM * math.sqrt(math.prod(cover.shape[1:]))), 1)
+def rim_of(frames: Tensor) -> int:
+    """How many pixels of frames ``[..., H, W]`` beyond a piece its place closes over."""
+    return max(round(RIM * math.sqrt(math.prod(frames.shape[-2:]))), 1)
+
+
+def grown(cover: Tensor, rim: int) -> Tensor:
+    """A cover ``[T, H, W]`` that reaches ``rim`` pixels further."""
     return F.max_pool2d(cover[:, None], 2 * rim + 1, stride=1, padding=rim)[:, 0]
 
 

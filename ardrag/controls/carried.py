@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from ardrag.collage.ground import Ground, View, filmed
-from ardrag.collage.pieces import Laid, Places, covers, cut, filled, grown, lay_over, vacated, with_edge
+from ardrag.collage.pieces import Laid, Places, covers, cut, filled, grown, lay_over, rim_of, vacated, with_edge
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
 from ardrag.outlines.network import Outline, disc, squared_distances
 
@@ -141,24 +141,22 @@ class Collage(Carried):
         closed = filmed(table.closed[:, None].expand_as(video), view)
         moved = [self.moved(course, rows, view, video) for course in courses]
         for course, (there, now) in zip(courses, moved, strict=True):
-            held_in = slice(course.frames.start, course.frames.stop)
-            covered = covers(video, now) * torch.from_numpy(course.visible).to(video)[:, None, None]
-            hole = vacated(covers(video, there), covered)
-            video[:, held_in] += hole * (closed[:, held_in] - video[:, held_in])
+            uncover(video, closed, course, there, now)
         for course, (_, now) in zip(courses, moved, strict=True):
             seen = course.visible.nonzero()[0]
-            lay_over(video, [course.frames[n] for n in seen], Laid(now.layer[seen], now.corners[seen]))
+            lay_over(video, [course.frames[n] for n in seen], now.picked(seen))
         return video, table._replace(picture=still[:, -1].clone(), held=held, ways=ways, ground=ground)
 
     def moved(self, course: Course, rows: Rows, view: View, video: Tensor) -> tuple[Laid, Laid]:
-        """The piece of a course where it was grabbed, once if the ground is still, and where it is in each frame."""
+        """The piece of a course where it was grabbed and where it is in each frame; once where all are the same."""
         here = View(view.turn[course.frames], view.shift[course.frames])
         spread = self.spread(rows, course.stretch.track, video)
         turns = here.turn if (here.turn != 1).any() else None
         there, now = here.of(np.array(course.grabbed)), here.of(course.shown)
-        alike = turns is None and (there == there[:1]).all()
-        before = laid_at(course.stretch.piece, there[:1] if alike else there, spread, turns)
-        return before, laid_at(course.stretch.piece, now, spread, turns)
+        if turns is None and (there == there[:1]).all():
+            there = there[:1]
+            now = now[:1] if course.visible.all() and (now == now[:1]).all() else now
+        return laid_at(course.stretch.piece, there, spread, turns), laid_at(course.stretch.piece, now, spread, turns)
 
     def left_behind(self, table: Table, courses: Sequence[Course], rows: Rows) -> Tensor:
         """What lies still in each frame of ``rows`` and after them, ``[3, T + 1, H, W]``: what is let go stays."""
@@ -168,11 +166,10 @@ class Collage(Carried):
             rest, spread = range(course.frames.stop, len(rows) + 1), self.spread(rows, course.stretch.track, still)
             ends = np.array([course.grabbed, course.left])
             laid = laid_at(course.stretch.piece, ends, spread)
-            hole = vacated(*covers(still, laid)[:, None])
+            before, now = covers(still, laid)[:, None]
+            hole = vacated(before, now, rim_of(still))
             still[:, rest.start :] += hole * (table.closed[:, None] - still[:, rest.start :])
-            lay_over(
-                still, rest, Laid(laid.layer[1:].expand(len(rest), -1, -1, -1), laid.corners[1:].repeat(len(rest), 0))
-            )
+            lay_over(still, rest, laid.picked(np.ones(len(rest), int)))
         return still
 
     def take(self, table: Table, rows: Rows, look: Look, track: int, xy: tuple[float, float]) -> Tensor:
@@ -197,7 +194,7 @@ class Collage(Carried):
         for stretch, _, grabbed, *_ in courses:
             spread = self.spread(rows, stretch.track, picture)
             laid = laid_at(stretch.piece, np.array([grabbed]), spread)
-            kept = kept * (1 - grown(covers(picture, laid)))
+            kept = kept * (1 - grown(covers(picture, laid), rim_of(picture)))
         return filled(picture, kept**2)
 
 
@@ -247,6 +244,20 @@ def laid_at(piece: Piece, places: Places, spread: float, turns: Places | None = 
     """A piece at ``places`` ``[n]``; see `cut`."""
     height, width = piece.source.shape[1:]
     return cut(piece.source, complex(piece.xy[0] * width, piece.xy[1] * height), places, spread, turns)
+
+
+def uncover(video: Tensor, closed: Tensor, course: Course, there: Laid, now: Laid) -> None:
+    """Show what ``closed`` ``[3, T, H, W]`` has where a piece has left its place, in ``video``, in place."""
+    rim = rim_of(video)
+    room = there.room(video, 2 * rim)
+    place = (slice(None), slice(course.frames.start, course.frames.stop), *room)
+    if not video[place].numel():
+        return
+    before, covered = (covers(video[place], laid.seen_in(*room)) for laid in (there, now))
+    if not course.visible.all():
+        covered = covered * torch.from_numpy(course.visible).to(video)[:, None, None]
+    hole = vacated(before, covered, rim)
+    video[place] += hole * (closed[place] - video[place])
 
 
 def followed(

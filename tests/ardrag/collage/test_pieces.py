@@ -56,11 +56,11 @@ def test_off_the_picture_nothing_breaks(place: complex) -> None:
 
 def test_a_place_is_vacated_as_far_as_the_piece_has_left() -> None:
     edge, flat = torch.linspace(0, 1, 11).view(1, 1, 11), torch.ones(1, 4, 4)
-    assert not vacated(edge, edge).any(), "it is there still"
-    assert (vacated(edge, 0 * edge) >= edge).all() and vacated(flat / 2, 0 * flat).eq(0.5).all()
+    assert not vacated(edge, edge, 1).any(), "it is there still"
+    assert (vacated(edge, 0 * edge, 1) >= edge).all() and vacated(flat / 2, 0 * flat, 1).eq(0.5).all()
     for now in (0.0, 0.5, 0.99):
-        torch.testing.assert_close(vacated(flat, now * flat), flat)
-    assert not vacated(flat, flat).any()
+        torch.testing.assert_close(vacated(flat, now * flat, 1), flat)
+    assert not vacated(flat, flat, 1).any()
 
 
 def test_extent_is_of_the_piece_and_not_of_the_picture() -> None:
@@ -73,7 +73,7 @@ def test_of_a_piece_that_left_no_rim_stays() -> None:
     """Its outline may be a pixel too small."""
     before = torch.zeros(1, 128, 128)
     before[:, 40:60, 40:60] = 1
-    hole = vacated(before, torch.zeros_like(before))
+    hole = vacated(before, torch.zeros_like(before), 1)
     assert hole[:, 39:61, 39:61].eq(1).all() and hole.sum() == 22 * 22
 
 

@@ -198,6 +198,14 @@ def test_pins_that_leave_the_picture_still_say_where_the_ground_is() -> None:
     torch.testing.assert_close(paint(hidden, frame, Collage())[:, 4, :, 2:], frame[:, :, :-2], rtol=0, atol=1e-4)
 
 
+def test_a_piece_whose_place_has_left_the_picture_does_no_harm() -> None:
+    frame = smooth()
+    ways = [[(0, 0.1, 0.5), (4, 0.5, 0.5)], [(0, 0.5, 0.5), (4, 0.5 - 40 / 48, 0.5)]]
+    video = paint(pinned(*ways, things=1), frame, Collage())
+    assert torch.isfinite(video).all()
+    torch.testing.assert_close(video[:, 4, :8, :6], frame[:, :8, 40:46], rtol=0, atol=1e-3)
+
+
 def test_a_camera_zooms_and_a_piece_is_as_large_as_what_is_round_it() -> None:
     """A camera's own pins; the piece lies where it would lie if it were part of the picture."""
     frame = smooth()
