@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ardrag.outlines.network import Outline, disc, squared_distances
+from ardrag.outlines.network import LEAN, Outline, disc, squared_distances
 
 
 def noise(count: int = 2, height: int = 32, width: int = 48) -> torch.Tensor:
@@ -71,8 +71,8 @@ def test_saved_and_loaded_it_says_the_same(outline: Outline, tmp_path: Path) -> 
 
 
 def test_a_mask_leans_towards_more_and_ends(outline: Outline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of logits -6, -2 and 2: nothing at all, a half, all of it."""
-    logits = torch.tensor([-6.0, -2.0, 2.0, 2.0]).repeat_interleave(8)[None, None].expand(1, 32, 32)
+    """Of logits far below, at and above what it leans by: nothing at all, a half, all of it."""
+    logits = torch.tensor([-6.0, -LEAN, 3.0, 3.0]).repeat_interleave(8)[None, None].expand(1, 32, 32)
     monkeypatch.setattr(Outline, "forward", lambda self, pictures, xy, brushes: logits)
     mask = outline.mask(noise(1, 32, 32)[0], (0.5, 0.5), 0.11)
     assert torch.allclose(mask[:, ::8], torch.tensor([0.0, 0.5, 1.0, 1.0]))
