@@ -71,10 +71,10 @@ def blocks(split, start, count):
 def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "shown_photos", blocks)
     monkeypatch.setattr(train, "shown_sprites", blocks)
-    monkeypatch.setattr(train, "Outline", lambda: Outline(widths=(8, 16), side=32))
-    config = OutlineConfig(
-        str(tmp_path), widths=[12, 24, 48, 64], photos=60, sprites=20, steps=120, validation_grabs=40, save_every=60
-    )
+    torch.manual_seed(0)
+    Outline(widths=(8, 16), side=32).save_pretrained(tmp_path / "new")
+    sizes = {"photos": 60, "sprites": 20, "steps": 120, "validation_grabs": 40, "save_every": 60}
+    config = OutlineConfig(str(tmp_path), init_from=str(tmp_path / "new"), **sizes)
     main(config)
     told = [row for row in read_rows(tmp_path / "log.jsonl") if "validation/overlap" in row]
     assert [row["step"] for row in told] == [59, 119]
