@@ -26,7 +26,7 @@ from ardrag.worlds.open import open_world
 from ardrag.worlds.small import SmallClip
 from ardrag.worlds.sprites import SpriteClip
 from eval.benchmark.headroom import FULL_REWARD, ClipHeadroom, measure_clip
-from eval.model import load_pipeline
+from eval.model import load_pipeline, with_model_named
 from eval.record import record_lines, run_record, write_json, write_text
 from eval.report.document import table
 from eval.statistics import Interval, bootstrap_interval
@@ -167,9 +167,7 @@ def markdown(
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, judge, write page and numbers."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and not given[0].startswith("-"):
-        given.insert(0, "--model")
+    given = with_model_named(sys.argv[1:] if arguments is None else arguments)
     (config,) = HfArgumentParser(HeadroomConfig).parse_args_into_dataclasses(given)
     open_world(config.world)  # checked before anything is loaded
     record = run_record("eval.headroom", arguments)

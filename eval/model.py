@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ardrag.home import bundled
@@ -16,6 +17,11 @@ SPACE_NAME = f"checkpoints/{BUNDLED_CHECKPOINT.name}"
 """The one that the Space begins with."""
 RESULTS = (REPOSITORY if (REPOSITORY / "docs").is_dir() else Path()) / "docs" / "results"
 """Where results that speak for the repository are kept; below the working folder where there is no checkout."""
+
+
+def with_model_named(arguments: Sequence[str]) -> list[str]:
+    """A command line that may begin with the model, ``MODEL ...``, as ``--model MODEL ...``."""
+    return ["--model", *arguments] if arguments and not arguments[0].startswith("-") else [*arguments]
 
 
 def load_pipeline(model: str, device: str = "cpu") -> ARDragPipeline:

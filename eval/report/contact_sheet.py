@@ -24,7 +24,7 @@ from transformers import HfArgumentParser
 
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.photo_library import PhotoLibrary, default_library
-from eval.model import load_pipeline
+from eval.model import load_pipeline, with_model_named
 from eval.record import record_lines, run_record, write_text
 from eval.suites.case import Pixels
 from pipelines import ARDragPipeline
@@ -110,16 +110,15 @@ def markdown(name: str, entries: Sequence[Mapping[str, Any]], record: Mapping[st
 
 def main(arguments: list[str] | None = None) -> None:
     """Write ``REPORT.jpg`` and ``REPORT.md``."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and not given[0].startswith("-"):
-        given.insert(0, "--model")
+    given = with_model_named(sys.argv[1:] if arguments is None else arguments)
     (config,) = HfArgumentParser(SheetConfig).parse_args_into_dataclasses(given)
     record, entries = run_record("eval.report.contact_sheet", arguments), json.loads(Path(config.sheet).read_text())
     library = default_library()  # checked before anything is loaded
     pictures = [photograph(library, entry["file"]) for entry in entries]
     pipeline, strips = load_pipeline(config.model), []
+    num_frames = 1 + pipeline.vae.config.scale_factor_temporal * (config.num_latents - 1)
     for entry, picture in tqdm(list(zip(entries, pictures, strict=True)), unit="photograph"):
-        tracks = drawn(entry, 4 * config.num_latents - 3, *picture.size)
+        tracks = drawn(entry, num_frames, *picture.size)
         strips.append(strip(pipeline, picture, tracks, config.seed))
     target = Path(config.report)
     write_text(target.with_suffix(".md"), markdown(target.name, entries, record))
