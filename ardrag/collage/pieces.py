@@ -7,7 +7,7 @@ scale are one factor (`ardrag.collage.ground`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,14 @@ class Laid(NamedTuple):
         """Those of some frames; one that rests is the same in all."""
         chosen = frames if len(self.layer) > 1 else np.zeros_like(frames)
         return Laid(self.layer[chosen], self.corners[chosen])
+
+    def beneath(self, covered: Mapping[int, Tensor]) -> Laid:
+        """The same where some frames' pieces lie under what covers ``[H, W]`` of the frame."""
+        layer = self.layer.clone()
+        for n, cover in covered.items():
+            over, under = overlap(cover[None], self.corners[n].tolist(), layer[n])
+            under.mul_((1 - over).clamp_min(0))
+        return Laid(layer, self.corners)
 
     def seen_in(self, lines: slice, columns: slice) -> Laid:
         """The same in a part of the frames."""

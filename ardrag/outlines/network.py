@@ -90,15 +90,18 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
         return torch.cat([pictures, brush, tip, unlike, squared[:, None].sqrt() / side], dim=1)
 
     @torch.no_grad()
-    def mask(self, picture: Tensor, xy: tuple[float, float], brush: float) -> Tensor:
-        """How much of each pixel of ``picture`` ``[3, H, W]`` is what is grabbed at ``xy``: ``[H, W]`` in 0..1."""
+    def mask(self, picture: Tensor, xy: tuple[float, float], brush: float, lean: float = LEAN) -> Tensor:
+        """How much of each pixel of ``picture`` ``[3, H, W]`` is what is grabbed at ``xy``: ``[H, W]`` in 0..1.
+
+        It leans towards more by ``lean`` logits.
+        """
         height, width = picture.shape[1:]
         step = 2 ** len(self.config.widths)
         scale = self.config.side / math.sqrt(height * width)
         size = [max(round(extent * scale / step), 1) * step for extent in (height, width)]
         small = F.interpolate(picture[None].to(self.dtype), size=size, mode="bilinear", antialias=True)
         place = small.new_tensor([xy]), small.new_tensor([brush])
-        likely = (self(small, *place) + LEAN).sigmoid()[None]
+        likely = (self(small, *place) + lean).sigmoid()[None]
         mask = ((likely - SURE) / (1 - 2 * SURE)).clamp(0, 1)
         return F.interpolate(mask, size=(height, width), mode="bilinear")[0, 0].to(picture)
 

@@ -26,7 +26,7 @@ Versions = Mapping[str, History]
 class TrackArrays(NamedTuple):
     """Sampled tracks: `xy` [T, P, 2] float32 in 0..1, `visible` [T, P] bool, `force` [T, P] float32 in 0..1.
 
-    `xy` means nothing where a track is not visible.
+    Where a track is not visible `xy` is where it would be, as far as anybody knows.
     """
 
     xy: npt.NDArray[np.float32]
@@ -162,8 +162,11 @@ def camera_pins(camera: Camera, canvas: Canvas, tracks: Sequence[Track], times: 
 
 
 def held_places(places: npt.NDArray[np.float32], seen: Bools) -> npt.NDArray[np.float32]:
-    """Places [T, P, 2]; those that are not seen and that no file can hold become the last good ones before them."""
-    lost = ~seen & ~((places >= FAR[0]) & (places <= FAR[1])).all(axis=2)
+    """Places [T, P, 2]; what is not seen and nobody knows becomes the last place that is known before it.
+
+    Unknown are places that no file can hold, and the corner 0, 0, which many files have there.
+    """
+    lost = ~seen & (~((places >= FAR[0]) & (places <= FAR[1])).all(axis=2) | (places == 0).all(axis=2))
     if not lost.any():
         return places
     frames = np.arange(len(places))[:, None]

@@ -106,7 +106,7 @@ class Tracks(TrackFile):
         """Tracks with a point in every frame: xy [T, P, 2] in 0..1, visible [T, P], force [T, P] (default 1).
 
         `to_array` gives the same float32 numbers back (visible only inside the canvas). Where a track is not visible
-        its place means nothing: one that a file cannot hold, like NaN, becomes the last one before it that it can.
+        its place is a guess; one that is none, like NaN or 0, 0, becomes the last one that is known before it.
         `options` as in `from_points`.
         """
         places = np.asarray(xy, dtype=np.float32)

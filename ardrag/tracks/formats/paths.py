@@ -105,7 +105,7 @@ def framewise(
 ) -> dict[str, Any]:
     """A track file of paths that have a place in every frame.
 
-    Where a path is not visible its place means nothing; a place far outside of the picture is not visible.
+    Where a path is not visible its place is a guess (`held_places`); far outside of the picture it is not visible.
 
     Args:
         kind: name of the format.

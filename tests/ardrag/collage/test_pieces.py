@@ -54,6 +54,15 @@ def test_off_the_picture_nothing_breaks(place: complex) -> None:
         assert (frame == -1).all()
 
 
+def test_beneath_what_covers_some_frames() -> None:
+    laid, cover = cut(a_bar(), 16 + 16j, np.array([16 + 16j, 28 + 16j]), float("inf")), torch.zeros(32, 32)
+    cover[:, 24:] = 1
+    below = laid.beneath({1: cover})
+    seen = covers(torch.zeros(32, 32), below)
+    assert seen[0].sum() == 4 * 12 and (seen[1] > 0.5).sum() == 4 * 2 and not (seen[1, :, 24:] > 0).any()
+    assert laid.layer[1, 3].sum() > below.layer[1, 3].sum(), "the piece itself is as it was"
+
+
 def test_a_place_is_vacated_as_far_as_the_piece_has_left() -> None:
     edge, flat = torch.linspace(0, 1, 11).view(1, 1, 11), torch.ones(1, 4, 4)
     assert not vacated(edge, edge, 1).any(), "it is there still"

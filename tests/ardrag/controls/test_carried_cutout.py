@@ -8,6 +8,7 @@ import torch
 
 from ardrag.controls.carried import Collage, Cutout
 from ardrag.controls.control import Rows, Scene
+from ardrag.outlines.network import LEAN, discs
 from ardrag.tracks.schema import GROUND
 from ardrag.tracks.tracks import Tracks
 
@@ -21,7 +22,7 @@ class Red:
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[float, float], float]] = []
 
-    def mask(self, picture: torch.Tensor, xy: tuple[float, float], brush: float) -> torch.Tensor:
+    def mask(self, picture: torch.Tensor, xy: tuple[float, float], brush: float, lean: float = LEAN) -> torch.Tensor:
         self.asked.append((xy, brush))
         return (picture[0] > 0).float()
 
@@ -92,6 +93,86 @@ def test_it_is_asked_once_a_grab_and_streamed_is_whole() -> None:
     assert [xy for xy, _ in outline.asked] == [tuple(rows.arrays.xy[t, 0].tolist()) for t in (0, 4)]
     assert [brush for _, brush in outline.asked] == [0.11, 0.11]
     whole, _ = Cutout().paint(rows, lambda: frame, Cutout().begin(Scene(frame, frame[:, None], outline=Red())))
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-6)
+
+
+class Coloured(Red):
+    """Knows things by their colour; on blue ground it gives back the disc, as a network does that knows no thing."""
+
+    def mask(self, picture: torch.Tensor, xy: tuple[float, float], brush: float, lean: float = LEAN) -> torch.Tensor:
+        colour = picture[:, int(xy[1] * 48), int(xy[0] * 48)]
+        if colour[2] > 0.5:
+            return discs(picture[None], torch.tensor([xy]), torch.tensor([brush]))[0]
+        return ((picture - colour[:, None, None]).abs().amax(0) < 0.3).float()
+
+
+def behind_a_post() -> tuple[torch.Tensor, torch.Tensor]:
+    """Red on blue and a green post over columns 28 to 38: the picture, and it with the thing 14 pixels further."""
+    frames = []
+    for left in (4, 18):
+        frame = red_on_blue(left)
+        frame[:, :, 28:38] = torch.tensor([-0.5, 0.9, -0.5])[:, None, None]
+        frames.append(frame)
+    return frames[0], frames[1]
+
+
+def pushed(visible: list[bool], force: float = 1.0, ends: float = 30 / 48) -> Tracks:
+    """The red thing is grabbed at column 16 and pushed to the right within a latent."""
+    xy = np.full((len(visible), 1, 2), 0.5, np.float32)
+    xy[:, 0, 0] = np.linspace(16 / 48, ends, len(visible))
+    return Tracks.from_array(xy, np.array(visible)[:, None], np.full((len(visible), 1), force, np.float32))
+
+
+def test_behind_a_thing_one_sees_what_sticks_out() -> None:
+    frame, wanted = behind_a_post()
+    video = painted(pushed([True, True, True, True, False]), Coloured(), frame)
+    torch.testing.assert_close(video[:, 4, :, 6:], wanted[:, :, 6:], rtol=0, atol=0.02)
+    on_top = painted(pushed([True] * 5), Coloured(), frame)
+    torch.testing.assert_close(on_top[:, 4, 22, 30], RED, rtol=0, atol=1e-3)
+
+
+def test_a_light_touch_pushes_as_far_behind_a_thing_as_beside_it() -> None:
+    """Half of 28 pixels; the place is hidden on the way, and seen again at the end."""
+    frame, wanted = behind_a_post()
+    video = painted(pushed([True, False, False, False, False], force=0.5, ends=44 / 48), Coloured(), frame)
+    torch.testing.assert_close(video[:, 4, :, 6:], wanted[:, :, 6:], rtol=0, atol=0.02)
+
+
+def test_where_nothing_can_hide_it_a_hidden_thing_is_gone() -> None:
+    video = painted(pushed([True, True, True, True, False]), Coloured(), red_on_blue(4))
+    assert (video[0, 3] > 0.5).any() and not (video[0, 4] > 0).any()
+
+
+def test_out_of_the_picture_a_thing_goes_bit_by_bit() -> None:
+    video = painted(pushed([True, True, True, False, False], ends=52 / 48), Coloured(), red_on_blue(4))
+    torch.testing.assert_close(video[:, 4, :, 6:], red_on_blue(40)[:, :, 6:48], rtol=0, atol=1e-3)
+
+
+def test_a_thing_that_is_pushed_behind_another_that_moves_too() -> None:
+    """The post is carried to the left over the thing; the later track need not be the one on top."""
+    frame, _ = behind_a_post()
+    for post in (0, 1):
+        xy = np.full((5, 2, 2), 0.5, np.float32)
+        xy[:, post, 0], xy[:, 1 - post, 0] = np.linspace(33, 19, 5) / 48, 16 / 48
+        visible = np.ones((5, 2), bool)
+        visible[2:, 1 - post] = False
+        video = painted(Tracks.from_array(xy, visible), Coloured(), frame)
+        assert (video[1, 4, 20:26, 14:24] > 0.5).all() and (video[0, 4, 20:26, 5:13] > 0.5).all()
+
+
+def test_let_go_behind_a_thing_it_stays_there_and_streamed_is_whole() -> None:
+    frame, _ = behind_a_post()
+    held = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0], np.float32)[:, None]
+    xy = np.full((9, 1, 2), 0.5, np.float32)
+    xy[:5, 0, 0], xy[5:, 0, 0] = np.linspace(16, 30, 5) / 48, 30 / 48
+    rows = Rows.of(Tracks.from_array(xy, held * (np.arange(9) < 4)[:, None], held))
+    first = Cutout().begin(Scene(frame, frame[:, None], outline=Coloured()))
+    whole, _ = Cutout().paint(rows, lambda: frame, first)
+    torch.testing.assert_close(whole[:, 8], whole[:, 4], rtol=0, atol=1e-3)
+    memory, parts = first, []
+    for start, stop in ((0, 1), (1, 5), (5, 9)):
+        part, memory = Cutout().paint(rows.part(start, stop), lambda: frame, memory)
+        parts.append(part)
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-6)
 
 

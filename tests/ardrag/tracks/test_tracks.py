@@ -266,7 +266,7 @@ def test_pixels_need_the_size_of_the_picture() -> None:
         Tracks.from_points([[(0, "left", 128)]], num_frames=9, width=256, height=512)
 
 
-def test_the_place_of_a_hidden_point_means_nothing() -> None:
+def test_what_nobody_knows_of_a_hidden_point_is_the_last_place() -> None:
     xy = np.full((5, 3, 2), 0.5, np.float32)
     xy[:, 0, 0] = [0.1, 0.2, np.nan, 900, 0.3]
     xy[0, 1], xy[:, 2] = -1e9, np.nan
@@ -279,7 +279,11 @@ def test_the_place_of_a_hidden_point_means_nothing() -> None:
         Tracks.from_array(xy, np.ones((5, 3), bool) & (np.arange(3) == 1))
     near = xy.clip(-1, 2)
     near[2, 0], near[:, 2] = 0.7, 0.6
-    assert (Tracks.from_array(near, visible).to_array().xy == near).all()  # those that a file can hold stay
+    assert (Tracks.from_array(near, visible).to_array().xy == near).all()  # guesses stay
+    near[3, 0] = 0
+    assert (Tracks.from_array(near, visible).to_array().xy[3, 0] == near[2, 0]).all()
+    near[:, 1] = 0
+    assert (Tracks.from_array(near, visible).to_array().xy[1, 1] == 0).all()  # seen in the corner
 
 
 def test_linear_closed_form() -> None:
