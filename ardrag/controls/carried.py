@@ -88,7 +88,7 @@ class Way(NamedTuple):
     grabbed: complex
     drawn: complex
     shown: complex
-    seen: bool = True
+    seen: bool
 
 
 class Table(NamedTuple):
@@ -348,7 +348,8 @@ def followed(
         track, frames = stretch.track, range(stretch.start, stretch.stop)
         visible, force = rows.arrays.visible[frames, track], rows.arrays.force[frames, track]
         begins = not (track < len(table.held) and table.held[track] is stretch.piece)
-        way = Way(*[complex(places[stretch.start, track])] * 3) if begins else ways[track]
+        start = complex(places[stretch.start, track])
+        way = Way(start, start, start, True) if begins else ways[track]
         assert way is not None, "what is held was grabbed"
         shown = []
         for place, seen, share in zip(places[frames, track].tolist(), visible.tolist(), force.tolist(), strict=True):
