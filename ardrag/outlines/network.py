@@ -79,6 +79,13 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
         masks = self.conv_out(torch.cat([now, F.pixel_unshuffle(seen, 2)], dim=1))
         return F.pixel_shuffle(masks, 2)[:, 0]
 
+    def brought(self, pictures: Tensor) -> Tensor:
+        """Pictures or masks ``[N, C, H, W]`` in the size that the network sees, which all halvings divide."""
+        step = 2 ** len(self.config.widths)
+        scale = self.config.side / math.sqrt(math.prod(pictures.shape[2:]))
+        size = [max(round(extent * scale / step), 1) * step for extent in pictures.shape[2:]]
+        return F.interpolate(pictures, size=size, mode="bilinear", antialias=True)
+
     def see(self, pictures: Tensor, xy: Tensor, brushes: Tensor) -> Tensor:
         """What the network sees, ``[N, 7, H, W]``."""
         squared = squared_distances(xy, pictures)
@@ -96,10 +103,7 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
         It leans towards more by ``lean`` logits.
         """
         height, width = picture.shape[1:]
-        step = 2 ** len(self.config.widths)
-        scale = self.config.side / math.sqrt(height * width)
-        size = [max(round(extent * scale / step), 1) * step for extent in (height, width)]
-        small = F.interpolate(picture[None].to(self.dtype), size=size, mode="bilinear", antialias=True)
+        small = self.brought(picture[None].to(self.dtype))
         place = small.new_tensor([xy]), small.new_tensor([brush])
         likely = (self(small, *place) + lean).sigmoid()[None]
         mask = ((likely - SURE) / (1 - 2 * SURE)).clamp(0, 1)

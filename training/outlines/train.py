@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +52,7 @@ class OutlineConfig:
     widths: list[int] = field(
         default_factory=lambda: [24, 48, 96, 128, 128], metadata={"help": "Channels at each halving, of 4."}
     )
+    side: int = field(default=160, metadata={"help": "Side of the pictures that the network sees."})
     steps: int = field(default=7000, metadata={"help": "Training steps."})
     batch_size: int = field(default=16, metadata={"help": "Grabs per step."})
     muon_lr: float = field(default=0.02, metadata={"help": "Muon."})
@@ -99,17 +100,22 @@ def draw_sample(
     return coloured(picture, rng), grab
 
 
-def stack(samples: Sequence[tuple[np.ndarray, Grab]], rng: np.random.Generator) -> Batch:
-    """Samples with brushes of their own as a batch; beside things the disc is what is to be given."""
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    extent = np.array([pictures.shape[3], pictures.shape[2]], np.float32)
+def stack(
+    samples: Sequence[tuple[np.ndarray, Grab]], brought: Callable[[Tensor], Tensor], rng: np.random.Generator
+) -> Batch:
+    """Samples with brushes of their own as a batch in the network's size (`Outline.brought`).
+
+    Beside things the disc is what is to be given.
+    """
+    whole = torch.from_numpy(np.stack([picture for picture, _ in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    extent = np.array([whole.shape[3], whole.shape[2]], np.float32)
     xy = torch.from_numpy(np.stack([grab.xy for _, grab in samples]) / extent)
-    brushes = torch.tensor([draw_brush(rng) for _ in samples])
+    brushes, pictures = torch.tensor([draw_brush(rng) for _ in samples]), brought(whole)
     masks = discs(pictures, xy, brushes)
     things = torch.tensor([grab.mask is not None for _, grab in samples])
     for number, (_, grab) in enumerate(samples):
         if grab.mask is not None:
-            masks[number] = torch.from_numpy(grab.mask)
+            masks[number] = brought(torch.from_numpy(grab.mask)[None, None])[0, 0]
     return Batch(pictures, xy, brushes, masks, things)
 
 
@@ -140,12 +146,12 @@ def validate(model: Outline, batch: Batch) -> dict[str, float]:
     }
 
 
-def held_out(config: OutlineConfig) -> Batch:
+def held_out(config: OutlineConfig, brought: Callable[[Tensor], Tensor]) -> Batch:
     """Grabs of test pictures, unchanged."""
     rng = np.random.default_rng(config.seed)
     pool = list(shown_photos("test", 100, max(config.validation_grabs, 1)))
     drawn = [draw_grab(pool, config.nothing_share, rng) for _ in range(config.validation_grabs)]
-    return stack([(shown.picture, grab) for shown, grab in drawn], rng)
+    return stack([(shown.picture, grab) for shown, grab in drawn], brought, rng)
 
 
 def main(config: OutlineConfig) -> None:
@@ -156,14 +162,20 @@ def main(config: OutlineConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config_lines(config))
     photos = list(shown_photos("train", config.start, config.photos))
-    sprites, test = list(shown_sprites("train", config.start, config.sprites)), held_out(config)
-    model = Outline.from_pretrained(config.init_from) if config.init_from else Outline(config.widths)
+    sprites = list(shown_sprites("train", config.start, config.sprites))
+    model = (
+        Outline.from_pretrained(config.init_from, side=config.side)
+        if config.init_from
+        else Outline(config.widths, config.side)
+    )
+    test = held_out(config, model.brought)
     optimizer = MuonAdamW(model.named_parameters(), config.muon_lr, config.adamw_lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, 20, config.steps))
     log, started = RunLog(folder), time.monotonic()
     for step in tqdm(range(config.steps), desc="outline", mininterval=10):
         rng = np.random.default_rng([config.seed, step])
-        batch = stack([draw_sample(config, photos, sprites, rng) for _ in range(config.batch_size)], rng)
+        samples = [draw_sample(config, photos, sprites, rng) for _ in range(config.batch_size)]
+        batch = stack(samples, model.brought, rng)
         loss = loss_of(model(*batch[:3]), batch.masks)
         require_finite(loss, step)
         optimizer.zero_grad()

@@ -45,7 +45,7 @@ def test_beside_things_the_disc_is_to_be_given():
         (picture, Grab(mask, np.array([8, 6], np.float32))),
         (picture, Grab(None, np.array([16, 12], np.float32))),
     ]
-    batch = stack(samples, np.random.default_rng(0))
+    batch = stack(samples, Outline((8, 8), 32).brought, np.random.default_rng(0))
     assert batch.things.tolist() == [True, False] and torch.equal(batch.masks[0], torch.from_numpy(mask))
     torch.testing.assert_close(batch.xy, torch.tensor([[0.25, 0.25], [0.5, 0.5]]))
     s = float(batch.brushes[1]) * math.sqrt(24 * 32)
@@ -80,7 +80,7 @@ def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
     assert [row["step"] for row in told] == [59, 119]
     assert told[-1]["validation/overlap"] > 0.7 > told[-1]["validation/overlap_of_the_disc"]
     model = Outline.from_pretrained(tmp_path / "outline")
-    found = validate(model, train.held_out(config))
+    found = validate(model, train.held_out(config, model.brought))
     assert found["validation/overlap"] == pytest.approx(told[-1]["validation/overlap"], abs=1e-3)
 
 
