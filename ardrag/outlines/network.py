@@ -100,12 +100,13 @@ class Outline(SavedWhole, ModelMixin, ConfigMixin):
     def mask(self, picture: Tensor, xy: tuple[float, float], brush: float, lean: float = LEAN) -> Tensor:
         """How much of each pixel of ``picture`` ``[3, H, W]`` is what is grabbed at ``xy``: ``[H, W]`` in 0..1.
 
-        It leans towards more by ``lean`` logits.
+        The network looks twice, the second time in a mirror. The mask leans towards more by ``lean`` logits.
         """
         height, width = picture.shape[1:]
         small = self.brought(picture[None].to(self.dtype))
-        place = small.new_tensor([xy]), small.new_tensor([brush])
-        likely = (self(small, *place) + lean).sigmoid()[None]
+        places = small.new_tensor([xy, (1 - xy[0], xy[1])])
+        seen, mirrored = self(torch.cat([small, small.flip(3)]), places, small.new_tensor([brush, brush]))
+        likely = ((seen + mirrored.flip(1)) / 2 + lean).sigmoid()[None, None]
         mask = ((likely - SURE) / (1 - 2 * SURE)).clamp(0, 1)
         return F.interpolate(mask, size=(height, width), mode="bilinear")[0, 0].to(picture)
 

@@ -53,6 +53,23 @@ def test_a_picture_is_seen_at_the_size_that_was_learnt(outline: Outline) -> None
     assert (ours - shrunk).abs().mean() < 0.2 * ours.std()
 
 
+def test_a_mirrored_picture_has_the_mirrored_mask(outline: Outline) -> None:
+    picture = noise(1, 32, 40)[0]
+    ours = outline.mask(picture, (0.2, 0.4), 0.11)
+    theirs = outline.mask(picture.flip(2), (0.8, 0.4), 0.11)
+    torch.testing.assert_close(theirs.flip(1), ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "wanted"), [(128, 128, (32, 32)), (160, 96, (40, 24)), (5, 300, (4, 248))]
+)
+def test_it_brings_pictures_to_a_size_that_all_halvings_divide(
+    outline: Outline, height: int, width: int, wanted: tuple[int, int]
+) -> None:
+    brought = outline.brought(torch.full((2, 3, height, width), 0.3))
+    assert brought.shape == (2, 3, *wanted) and torch.allclose(brought, torch.tensor(0.3), atol=1e-6)
+
+
 @torch.no_grad()
 def test_alone_as_in_a_batch(outline: Outline) -> None:
     pictures, xy, brushes = noise(), torch.tensor([[0.2, 0.3], [0.7, 0.9]]), torch.tensor([0.11, 0.3])
@@ -73,7 +90,8 @@ def test_saved_and_loaded_it_says_the_same(outline: Outline, tmp_path: Path) -> 
 def test_a_mask_leans_towards_more_and_ends(outline: Outline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of logits far below, at and above what it leans by: nothing at all, a half, all of it."""
     logits = torch.tensor([-6.0, -LEAN, 3.0, 3.0]).repeat_interleave(8)[None, None].expand(1, 32, 32)
-    monkeypatch.setattr(Outline, "forward", lambda self, pictures, xy, brushes: logits)
+    twice = torch.cat([logits, logits.flip(2)])
+    monkeypatch.setattr(Outline, "forward", lambda self, pictures, xy, brushes: twice)
     mask = outline.mask(noise(1, 32, 32)[0], (0.5, 0.5), 0.11)
     assert torch.allclose(mask[:, ::8], torch.tensor([0.0, 0.5, 1.0, 1.0]))
     assert torch.equal(mask, mask[:, ::8].repeat_interleave(8, 1))

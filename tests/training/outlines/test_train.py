@@ -45,7 +45,7 @@ def test_beside_things_the_disc_is_to_be_given():
         (picture, Grab(mask, np.array([8, 6], np.float32))),
         (picture, Grab(None, np.array([16, 12], np.float32))),
     ]
-    batch = stack(samples, Outline((8, 8), 32).brought, np.random.default_rng(0))
+    batch = stack(samples, lambda pictures: pictures, np.random.default_rng(0))
     assert batch.things.tolist() == [True, False] and torch.equal(batch.masks[0], torch.from_numpy(mask))
     torch.testing.assert_close(batch.xy, torch.tensor([[0.25, 0.25], [0.5, 0.5]]))
     s = float(batch.brushes[1]) * math.sqrt(24 * 32)
@@ -73,7 +73,7 @@ def test_a_short_training_learns_outlines(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "shown_sprites", blocks)
     torch.manual_seed(0)
     Outline(widths=(8, 16), side=32).save_pretrained(tmp_path / "new")
-    sizes = {"photos": 60, "sprites": 20, "steps": 120, "validation_grabs": 40, "save_every": 60}
+    sizes = {"photos": 60, "sprites": 20, "steps": 120, "validation_grabs": 40, "save_every": 60, "side": 32}
     config = OutlineConfig(str(tmp_path), init_from=str(tmp_path / "new"), **sizes)
     main(config)
     told = [row for row in read_rows(tmp_path / "log.jsonl") if "validation/overlap" in row]
