@@ -17,7 +17,8 @@ covers that place, or bit by bit out of the picture.
 `Cutout` is a collage of things: what is grabbed is cut out along its own outline, not as a disc. The outline is the
 guess of a small network, made once when something is grabbed (`ardrag.outlines.network`). Place and brush are told to
 it; the worlds that it learnt from say that a brush on a thing means the whole thing, and on anything else its disc.
-They know no brush wider than ``widest``: who takes one says how much is meant, and gets its disc.
+They know no brush wider than ``widest``: who takes one says how much is meant, and gets its disc. Tracks that grab one
+thing at the same time hold it together: they also turn it and change its size (`ardrag.collage.hands`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ import torch
 from torch import Tensor
 
 from ardrag.collage.ground import Ground, View, filmed
+from ardrag.collage.hands import Course, Hand, Way, follow
 from ardrag.collage.pieces import Laid, Places, covers, cut, filled, grown, lay_over, rim_of, vacated, with_edge
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
 from ardrag.outlines.network import Outline, disc, squared_distances
@@ -70,25 +72,13 @@ class Carried(PixelControl):
             visible = rows.arrays.visible[stretch.start : stretch.stop, stretch.track]
             seen = np.arange(stretch.start, stretch.stop)[visible]
             places = complex_places(rows.arrays.xy[seen, stretch.track], video)
-            laid = laid_at(stretch.piece, places, self.spread(rows, stretch.track, video))
+            laid = cut(stretch.piece.source, taken(stretch.piece), places, self.spread(rows, stretch.track, video))
             laid.layer.mul_(torch.from_numpy(rows.arrays.force[seen, stretch.track]).to(video)[:, None, None, None])
             lay_over(video, seen.tolist(), laid)
 
     def spread(self, rows: Rows, track: int, picture: Tensor) -> float:
         """How wide the piece of a track is in ``picture`` ``[..., H, W]``, in pixels."""
         return spreads(rows.brushes, self.radius)[track] * math.sqrt(math.prod(picture.shape[-2:]))
-
-
-class Way(NamedTuple):
-    """How far a track has come, in pixels of the first picture: where it was grabbed, drawn to last, and is shown.
-
-    ``seen``: whether that place was seen last.
-    """
-
-    grabbed: complex
-    drawn: complex
-    shown: complex
-    seen: bool
 
 
 class Table(NamedTuple):
@@ -105,18 +95,17 @@ class Table(NamedTuple):
     ground: Ground = Ground()
     outline: Outline | None = None
 
+    def begins(self, stretch: Stretch) -> bool:
+        """Whether its piece is taken up in it."""
+        return all(stretch.piece is not piece for piece in self.held)
 
-class Course(NamedTuple):
-    """A stretch of rows as a collage shows it: its frames, how far the track has come when they end, where it is.
-
-    ``shown`` ``[n]`` are the places of the piece, ``visible`` whether one sees them.
-    """
-
-    stretch: Stretch
-    frames: range
-    way: Way
-    shown: Places
-    visible: np.ndarray
+    def led(self, hands: Sequence[Hand], ways: Sequence[Way]) -> tuple[Way | None, ...]:
+        """The ways of all tracks after those of ``hands`` have come to ``ways``."""
+        count = max((hand.track + 1 for hand in hands), default=0)
+        led = [*self.ways, *[None] * (count - len(self.ways))]
+        for hand, way in zip(hands, ways, strict=True):
+            led[hand.track] = way
+        return tuple(led)
 
 
 class Moved(NamedTuple):
@@ -145,8 +134,11 @@ class Collage(Carried):
         view, ground = table.ground.follow(places, rows.pinned)
         things = rows.without_pins()
         stretches, held = grabs(things, partial(self.take, table, rows, cache(look)), table.held)
-        courses, ways = followed(stretches, things, view.rest(places.T).T, table)
-        if any(all(stretch.piece is not piece for piece in table.held) for stretch in stretches):
+        if table.ground.view.turn == 1:
+            stretches, held = self.together(table, things, stretches, held)
+        hands = hands_of(stretches, things, view.rest(places.T).T, table)
+        courses, ends = follow(hands, len(rows))
+        if any(table.begins(stretch) for stretch in stretches):
             table = table._replace(closed=self.close(table.picture, courses, rows))
         still = self.left_behind(table, courses, rows)
         video = filmed(still[:, :-1], view)
@@ -157,20 +149,20 @@ class Collage(Carried):
             uncover(video, closed, course, piece)
         for course, piece in zip(courses, moved, strict=True):
             lay_over(video, course.frames, piece.now.picked(np.arange(len(course.frames))))
-        return video, table._replace(picture=still[:, -1].clone(), held=held, ways=ways, ground=ground)
+        return video, table._replace(
+            picture=still[:, -1].clone(), held=held, ways=table.led(hands, ends), ground=ground
+        )
 
     def moved(self, course: Course, rows: Rows, view: View, video: Tensor) -> Moved:
         """The piece of a course where it was grabbed and where it is in each frame; once where all are the same."""
         here = View(view.turn[course.frames], view.shift[course.frames])
-        spread = self.spread(rows, course.stretch.track, video)
-        turns = here.turn if (here.turn != 1).any() else None
-        before, places = here.of(np.array(course.way.grabbed)), here.of(course.shown)
-        now = places
-        if turns is None and (before == before[:1]).all():
-            before = before[:1]
+        spread = self.spread(rows, course.hand.track, video)
+        before, places = here.of(np.array(course.end.grabbed)), here.of(course.places)
+        turned = here.turn * course.turns
+        if (turned == 1).all() and (before == before[:1]).all():
             now = places[:1] if (places == places[:1]).all() else places
-        piece = course.stretch.piece
-        return Moved(laid_at(piece, before, spread, turns), laid_at(piece, now, spread, turns), places)
+            return Moved(course.laid(before[:1], spread), course.laid(now, spread), places)
+        return Moved(course.laid(before, spread, here.turn), course.laid(places, spread, turned), places)
 
     def beneath(self, table: Table, moved: Sequence[Moved], courses: Sequence[Course], video: Tensor) -> list[Moved]:
         """The pieces without what covers them in frames in which the place where they were grabbed is hidden.
@@ -191,13 +183,13 @@ class Collage(Carried):
     def left_behind(self, table: Table, courses: Sequence[Course], rows: Rows) -> Tensor:
         """What lies still in each frame of ``rows`` and after them, ``[3, T + 1, H, W]``: what is let go stays."""
         still = table.picture[:, None].repeat(1, len(rows) + 1, 1, 1)
-        let_go = (course for course in courses if course.frames.stop < len(rows))
+        let_go = (course for course in courses if course.let_go)
         for course in sorted(let_go, key=lambda course: course.frames.stop):
-            rest, spread = range(course.frames.stop, len(rows) + 1), self.spread(rows, course.stretch.track, still)
-            ends = np.array([course.way.grabbed, course.way.shown])
-            laid = laid_at(course.stretch.piece, ends, spread)
-            if not course.way.seen:
-                laid = laid.beneath({1: self.hides(table, still[:, rest.start], course.way.shown)})
+            rest, end = range(course.frames.stop, len(rows) + 1), course.end
+            turns = np.array([1, end.turn]) if end.turn != 1 else None
+            laid = course.laid(np.array([end.grabbed, end.now]), self.spread(rows, course.hand.track, still), turns)
+            if not end.seen:
+                laid = laid.beneath({1: self.hides(table, still[:, rest.start], end.now)})
             before, now = covers(still, laid)[:, None]
             hole = vacated(before, now, rim_of(still))
             still[:, rest.start :] += hole * (table.closed[:, None] - still[:, rest.start :])
@@ -215,6 +207,13 @@ class Collage(Carried):
         height, width = seen.shape[1:]
         pivot = complex(xy[0] * width, xy[1] * height)
         return filmed(seen[:, None], View(1 / turn[None], pivot - pivot / turn[None]))[:, 0]
+
+    def together(self, table: Table, rows: Rows, stretches: list[Stretch], held: Held) -> tuple[list[Stretch], Held]:
+        """The same where tracks that have grabbed one thing at the same time hold it together: they share its source.
+
+        A collage does not know things: each track has its own piece.
+        """
+        return stretches, held
 
     def cut_out(self, table: Table, rows: Rows, picture: Tensor, track: int, xy: tuple[float, float]) -> Tensor:
         """The source ``[4, H, W]`` of a piece of ``picture`` ``[3, H, W]`` as it is."""
@@ -238,8 +237,7 @@ class Collage(Carried):
         """``picture`` ``[3, H, W]`` without the pieces of ``courses``: what is round them closes over."""
         kept = torch.ones_like(picture[:1])
         for course in courses:
-            spread = self.spread(rows, course.stretch.track, picture)
-            laid = laid_at(course.stretch.piece, np.array([course.way.grabbed]), spread)
+            laid = course.laid(np.array([course.end.grabbed]), self.spread(rows, course.hand.track, picture))
             kept = kept * (1 - grown(covers(picture, laid), rim_of(picture)))
         return filled(picture, kept**2)
 
@@ -278,6 +276,21 @@ class Cutout(Collage):
             return with_edge(picture) * table.outline.mask(picture, xy, brush)
         return with_edge(picture) * disc_at(picture, xy, brush)
 
+    def together(self, table: Table, rows: Rows, stretches: list[Stretch], held: Held) -> tuple[list[Stretch], Held]:
+        """See `Collage`: two outlines that have most of both in common, and both grabbed places, are of one thing."""
+        brushes = spreads(rows.brushes, self.radius)
+        new = [s for s in stretches if table.begins(s) and brushes[s.track] <= self.widest]
+        pieces: dict[int, Piece] = {}
+        while new:
+            first = new.pop(0)
+            others = [s for s in new if s.start == first.start and same_thing(first.piece, s.piece)]
+            source = reduce(either, (s.piece.source for s in others), first.piece.source)
+            pieces |= {id(s.piece): Piece(source, s.piece.xy) for s in (first, *others) if others}
+            new = [s for s in new if s not in others]
+        return [s._replace(piece=pieces.get(id(s.piece), s.piece)) for s in stretches], tuple(
+            piece and pieces.get(id(piece), piece) for piece in held
+        )
+
     def thing_at(self, table: Table, picture: Tensor, xy: tuple[float, float]) -> Tensor:
         """See `Collage`: the thing along its outline; a mask that is the disc of the brush is that of no thing."""
         assert table.outline is not None, "a table is what `begin` makes of a scene"
@@ -311,10 +324,10 @@ def at(cover: Tensor, place: complex) -> float:
     return float(cover[line, column]) if inside else 0.0
 
 
-def laid_at(piece: Piece, places: Places, spread: float, turns: Places | None = None) -> Laid:
-    """A piece at ``places`` ``[n]``; see `cut`."""
+def taken(piece: Piece) -> complex:
+    """Where a piece was grabbed, in pixels of its source."""
     height, width = piece.source.shape[1:]
-    return cut(piece.source, complex(piece.xy[0] * width, piece.xy[1] * height), places, spread, turns)
+    return complex(piece.xy[0] * width, piece.xy[1] * height)
 
 
 def disc_at(picture: Tensor, xy: tuple[float, float], brush: float) -> Tensor:
@@ -335,26 +348,26 @@ def uncover(video: Tensor, closed: Tensor, course: Course, piece: Moved) -> None
     video[place] += hole * (closed[place] - video[place])
 
 
-def followed(
-    stretches: Sequence[Stretch], rows: Rows, places: Places, table: Table
-) -> tuple[list[Course], tuple[Way | None, ...]]:
-    """How the pieces of ``stretches`` go along ``places`` ``[T, P]``, and how far each track came.
-
-    Each step of a track is followed as far as the touch has force (B.1).
-    """
-    ways: list[Way | None] = [*table.ways, *[None] * (places.shape[1] - len(table.ways))]
-    courses = []
+def hands_of(stretches: Sequence[Stretch], rows: Rows, places: Places, table: Table) -> list[Hand]:
+    """Who holds what in ``rows``, drawn along ``places`` ``[T, P]`` of the first picture."""
+    hands = []
     for stretch in stretches:
         track, frames = stretch.track, range(stretch.start, stretch.stop)
-        visible, force = rows.arrays.visible[frames, track], rows.arrays.force[frames, track]
-        begins = not (track < len(table.held) and table.held[track] is stretch.piece)
-        start = complex(places[stretch.start, track])
-        way = Way(start, start, start, True) if begins else ways[track]
+        start, visible, force = complex(places[stretch.start, track]), rows.arrays.visible, rows.arrays.force
+        way = Way(start, start, start) if table.begins(stretch) else table.ways[track]
         assert way is not None, "what is held was grabbed"
-        shown = []
-        for place, seen, share in zip(places[frames, track].tolist(), visible.tolist(), force.tolist(), strict=True):
-            way = Way(way.grabbed, place, way.shown + share * (place - way.drawn), seen)
-            shown.append(way.shown)
-        ways[track] = way
-        courses.append(Course(stretch, frames, way, np.array(shown, complex), visible))
-    return courses, tuple(ways)
+        drawn = places[frames, track], visible[frames, track], force[frames, track]
+        hands.append(Hand(track, stretch.piece.source, taken(stretch.piece), frames, way, *drawn))
+    return hands
+
+
+def either(one: Tensor, other: Tensor) -> Tensor:
+    """What at least one of two sources ``[4, H, W]`` of one picture has."""
+    return torch.where(other[3] > one[3], other, one)
+
+
+def same_thing(one: Piece, other: Piece) -> bool:
+    """Whether two pieces of one picture, cut out along outlines, are the same thing."""
+    masks, spots = (one.source[3], other.source[3]), (taken(one), taken(other))
+    alike = torch.minimum(*masks).sum() / torch.maximum(*masks).sum().clamp_min(1)
+    return float(alike) > 0.5 and all(at(mask, spot) > 0.5 for mask in masks for spot in spots)

@@ -1,5 +1,6 @@
 """Things that are cut out: whole, along their outline, asked for once, late ones from what is there then."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,71 @@ def test_let_go_behind_a_thing_it_stays_there_and_streamed_is_whole() -> None:
         part, memory = Cutout().paint(rows.part(start, stop), lambda: frame, memory)
         parts.append(part)
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-6)
+
+
+def two_hands(ends: Sequence[tuple[float, float]], count: int = 5, stop: int | None = None) -> Tracks:
+    """Hands at both ends of the red thing, columns 11 and 25 of line 23, are drawn to two places by frame 4.
+
+    The first lets go before frame ``stop``.
+    """
+    starts = np.array([(11, 23), (25, 23)]) / 48
+    share = np.minimum(np.arange(count) / 4, 1)[:, None, None]
+    xy = (starts + share * (np.array(ends) / 48 - starts)).astype(np.float32)
+    held = np.ones((count, 2), np.float32)
+    held[stop or count :, 0] = 0
+    return Tracks.from_array(xy, held > 0, held)
+
+
+def test_two_hands_that_go_alike_are_as_one() -> None:
+    video = painted(two_hands([(23, 23), (37, 23)]), Red(), red_on_blue())
+    one = Tracks.from_points([[(0, 18 / 48, 23 / 48), (4, 30 / 48, 23 / 48)]], num_frames=5)
+    torch.testing.assert_close(video, painted(one, Red(), red_on_blue()), rtol=0, atol=1e-3)
+
+
+def test_two_hands_turn_what_they_hold() -> None:
+    """A quarter turn about its middle; and as far apart as half as much again, half as large again."""
+    video = painted(two_hands([(18, 16), (18, 30)]), Red(), red_on_blue())
+    red = video[0, 4] > 0.5
+    assert red[13:33, 15:21].all() and red.sum() == pytest.approx(120, abs=4)
+    larger = painted(two_hands([(7.5, 23), (28.5, 23)]), Red(), red_on_blue())[0, 4] > 0.2
+    assert larger[19:27, 3:33].all() and larger.sum() == pytest.approx(1.5 * 1.5 * 120, rel=0.15)
+
+
+def test_who_lets_go_leaves_it_to_the_other_as_it_is() -> None:
+    tracks = two_hands([(18, 16), (18, 30)], count=9, stop=5)
+    video = painted(tracks, Red(), red_on_blue())
+    torch.testing.assert_close(video[:, 8], video[:, 4], rtol=0, atol=1e-3)
+    rows, frame, parts = Rows.of(tracks), red_on_blue(), []
+    memory = Cutout().begin(Scene(frame, frame[:, None], outline=Red()))
+    for start, stop in ((0, 1), (1, 5), (5, 9)):
+        part, memory = Cutout().paint(rows.part(start, stop), lambda: frame, memory)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, 1), video, rtol=0, atol=1e-5)
+
+
+def test_when_both_let_go_it_stays_as_it_is_turned() -> None:
+    tracks = two_hands([(18, 16), (18, 30)], count=9, stop=5)
+    xy, visible, force = tracks.to_array()
+    force[6:] = 0
+    video = painted(Tracks.from_array(xy, force > 0, force), Red(), red_on_blue())
+    torch.testing.assert_close(video[:, 8], video[:, 4], rtol=0, atol=1e-3)
+
+
+def test_hands_on_two_things_hold_two_things() -> None:
+    frame = red_on_blue()
+    frame[:, 34:40, 8:28] = torch.tensor([-0.5, 0.9, -0.5])[:, None, None]
+    xy = np.full((5, 2, 2), 18 / 48, np.float32)
+    xy[:, 0, 1], xy[:, 1, 1] = np.linspace(23, 11, 5) / 48, 37 / 48
+    video = painted(Tracks.from_array(xy), Coloured(), frame)
+    assert (video[0, 4, 8:14, 8:28] > 0.5).all() and torch.equal(video[:, 4, 34:40], frame[:, 34:40])
+
+
+def test_a_hand_that_comes_later_takes_what_is_there_then() -> None:
+    """It holds its own piece: nobody knows what the first has made of the thing by then."""
+    tracks = Tracks.from_points([[(0, 0.3, 0.5), (8, 0.6, 0.5)], [(6, 0.4, 0.5), (8, 0.4, 0.2)]], num_frames=9)
+    frames = torch.stack([red_on_blue(), red_on_blue(12), red_on_blue(16)])
+    video = painted(tracks, Red(), red_on_blue(), frames)
+    assert (video[0, 8] > 0.5).sum() > 1.5 * 120
 
 
 def test_a_thing_that_hardly_is_there_does_no_harm() -> None:
