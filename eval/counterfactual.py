@@ -41,7 +41,7 @@ from ardrag.tracks.tracks import Tracks
 from eval.benchmark.config import EvalConfig
 from eval.benchmark.systems import System, donor_of, expand, maker_of
 from eval.metrics.paths import epe, percent_of_diagonal, track_errors
-from eval.record import record_lines, write_text
+from eval.record import page_file, record_lines, write_text
 from eval.statistics import bootstrap_interval
 from eval.suites.case import Case, Pixels, Suite, fit_case
 from eval.suites.open import open_suite
@@ -217,5 +217,5 @@ def run(config: EvalConfig, record: dict[str, Any]) -> None:
     rows = [row for system in systems for row in rows_of(system, suite, config, list(range(count)))]
     target = Path(config.report or Path(config.output_dir) / NAME)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target.with_suffix(".json"), json.dumps({"record": record, "rows": rows}, indent=1) + "\n")
-    write_text(target.with_suffix(".md"), page(rows, systems, config, record))
+    write_text(page_file(target, ".json"), json.dumps({"record": record, "rows": rows}, indent=1) + "\n")
+    write_text(page_file(target, ".md"), page(rows, systems, config, record))

@@ -27,7 +27,7 @@ from ardrag.worlds.small import SmallClip
 from ardrag.worlds.sprites import SpriteClip
 from eval.benchmark.headroom import FULL_REWARD, ClipHeadroom, measure_clip
 from eval.model import load_pipeline, with_model_named
-from eval.record import record_lines, run_record, write_json, write_text
+from eval.record import page_file, record_lines, run_record, write_json, write_text
 from eval.report.document import table
 from eval.statistics import Interval, bootstrap_interval
 
@@ -174,9 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
     clips = gather(config)
     found, target = summarize(clips), Path(config.report)
     numbers = {"record": record, "settings": asdict(config), "clips": [clip._asdict() for clip in clips]}
-    write_json(target.with_suffix(".json"), numbers)
+    write_json(page_file(target, ".json"), numbers)
     page = markdown(found, clips, config, record)
-    write_text(target.with_suffix(".md"), page)
+    write_text(page_file(target, ".md"), page)
     print(page)
 
 

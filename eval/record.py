@@ -12,6 +12,10 @@ from pipelines.record import commit_state as commit_state
 from pipelines.record import run_record as run_record
 
 
+ENDINGS = (".md", ".json", ".html", ".jpg", ".png")
+"""Files of a page."""
+
+
 def record_lines(record: dict[str, Any]) -> list[str]:
     """The record as lines of Markdown, for the foot of a report."""
     machine, packages = record["hardware"], record["versions"]
@@ -24,6 +28,12 @@ def record_lines(record: dict[str, Any]) -> list[str]:
         f"load average {machine['load_average']} at the start",
         "- versions: " + ", ".join(f"{name} {number}" for name, number in packages.items()),
     ]
+
+
+def page_file(target: Path, ending: str) -> Path:
+    """A file of the page at ``target``, which may have such an ending already; another dot in its name is none."""
+    name = target.stem if target.suffix in ENDINGS else target.name
+    return target.with_name(name + ending)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import HfArgumentParser
 
-from eval.record import record_lines, run_record, write_json, write_text
+from eval.record import page_file, record_lines, run_record, write_json, write_text
 from eval.report.document import table
 from eval.report.summary import interval_of
 from eval.report.tables import cell
@@ -123,9 +123,9 @@ def main(arguments: list[str] | None = None) -> None:
     logs = {name: read_log(Path(folder), config.reward) for name, _, folder in pairs}
     summary = summarize(logs, config.reward, config.window)
     target = Path(config.report)
-    write_json(target.with_suffix(".json"), {"record": record, "settings": asdict(config), "summary": summary})
+    write_json(page_file(target, ".json"), {"record": record, "settings": asdict(config), "summary": summary})
     page = markdown(summary, config, record)
-    write_text(target.with_suffix(".md"), page)
+    write_text(page_file(target, ".md"), page)
     print(page)
 
 

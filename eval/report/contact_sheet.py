@@ -25,7 +25,7 @@ from transformers import HfArgumentParser
 from ardrag.tracks.tracks import Tracks
 from ardrag.worlds.photo_library import PhotoLibrary, default_library
 from eval.model import load_pipeline, with_model_named
-from eval.record import record_lines, run_record, write_text
+from eval.record import page_file, record_lines, run_record, write_text
 from eval.suites.case import Pixels
 from pipelines import ARDragPipeline
 from pipelines.video import with_paths
@@ -121,8 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
         tracks = drawn(entry, num_frames, *picture.size)
         strips.append(strip(pipeline, picture, tracks, config.seed))
     target = Path(config.report)
-    write_text(target.with_suffix(".md"), markdown(target.name, entries, record))
-    Image.fromarray(page(strips)).save(target.with_suffix(".jpg"), quality=92)
+    write_text(page_file(target, ".md"), markdown(target.name, entries, record))
+    Image.fromarray(page(strips)).save(page_file(target, ".jpg"), quality=92)
 
 
 if __name__ == "__main__":

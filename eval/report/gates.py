@@ -25,7 +25,7 @@ from eval.headroom import (
     summarize,
     what_grpo_means,
 )
-from eval.record import record_lines, run_record, write_json, write_text
+from eval.record import page_file, record_lines, run_record, write_json, write_text
 from eval.report.document import table
 from eval.statistics import Interval
 
@@ -112,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     lines = [f"# {options.title}", "", *page_lines(gates), "This page:", "", *record_lines(record)]
     target = Path(options.report)
-    write_json(target.with_suffix(".json"), {"record": record, "gates": numbers})
-    write_text(target.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_json(page_file(target, ".json"), {"record": record, "gates": numbers})
+    write_text(page_file(target, ".md"), "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from eval.benchmark.config import LONG_FRAMES, EvalConfig, Suffixes
 from eval.benchmark.systems import REFERENCES, System, maker_of
-from eval.record import record_lines, write_json, write_text
+from eval.record import page_file, record_lines, write_json, write_text
 from eval.report.document import Document
 from eval.report.figures import contact_sheet, drawn, error_over_time, latency_quality, side_by_side
 from eval.report.paper import ROW_NOTES
@@ -74,9 +74,9 @@ def write_report(
         "summary": summary,
         "clips": {name: _clip_values(found["rows"]) for name, found in results.items()},
     }
-    write_json(target.with_suffix(".json"), numbers)
-    write_text(target.with_suffix(".md"), page.markdown())
-    write_text(target.with_suffix(".html"), page.html())
+    write_json(page_file(target, ".json"), numbers)
+    write_text(page_file(target, ".md"), page.markdown())
+    write_text(page_file(target, ".html"), page.html())
     print(page.markdown())
     return numbers
 

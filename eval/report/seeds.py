@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from eval.gate import read_report
-from eval.record import record_lines, run_record, write_json, write_text
+from eval.record import page_file, record_lines, run_record, write_json, write_text
 from eval.report.columns import BY_KEY
 from eval.report.document import table
 from eval.report.tables import cell
@@ -130,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines += [*page_lines(summaries), "", "## What was run", "", "The clips:", "", *record_lines(report["record"])]
     lines += ["", "This page:", "", *record_lines(record)]
     target = Path(options.report)
-    write_json(target.with_suffix(".json"), {"record": record, "source": report["record"], "summary": summaries})
-    write_text(target.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_json(page_file(target, ".json"), {"record": record, "source": report["record"], "summary": summaries})
+    write_text(page_file(target, ".md"), "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

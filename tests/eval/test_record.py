@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.record import commit_state, record_lines, run_record, write_json
+from eval.record import commit_state, page_file, record_lines, run_record, write_json
 
 
 def test_record_has_its_fields() -> None:
@@ -46,3 +46,11 @@ def test_json_is_strict_and_whole(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [("out/page", "out/page.md"), ("out/lean1.5", "out/lean1.5.md"), ("page.json", "page.md"), ("v2.md", "v2.md")],
+)
+def test_a_dot_in_the_name_of_a_page_is_no_ending(target: str, wanted: str) -> None:
+    assert page_file(Path(target), ".md") == Path(wanted)
