@@ -251,7 +251,10 @@ class Cutout(Collage):
     """
 
     name: ClassVar[str] = "cutout"
-    about: ClassVar[str] = "Tracks are shown as things that are cut out of the picture and move (`control: cutout`)."
+    about: ClassVar[str] = (
+        "Tracks are shown as things that are cut out of the picture and move; two on one thing also turn it "
+        "(`control: cutout`)."
+    )
     widest: float = 0.2
     plain: ClassVar[float] = 0.6
 
