@@ -6,7 +6,8 @@
 A track is interpolated between its points (`catmull` by default, or `linear`) and draws nothing before its first point
 or `start`. After its last point or `end` it holds its place (`hold`), is out of sight (`hide`: not visible, force
 kept) or is let go (`release`: not visible, force 0); only a held track still commands anything. A point with `v`
-below 0.5 makes the track invisible until the next point; so does any place outside the canvas.
+below 0.5 takes the track out of sight until the next point, behind what lies there; so does any place outside the
+canvas.
 
 Edits are what a session changed while generating. Each one rules from its `applied_frame` on and never before, so
 the arrays of an edited `Tracks` are, frame by frame, what was really applied. The file format is in
