@@ -22,7 +22,7 @@ from ardrag.saving import SavedWhole
 SEEN = 7
 """What the network sees of each pixel: three colours, the disc, its tip, how far away in colour and in space it is."""
 GROUPS = 4
-LEAN = 3.0
+LEAN = 3.5
 """How far masks lean towards more, in logits: a missing part tears a thing, a little ground beside it hardly shows."""
 SURE = 0.05
 """What is less likely than this is no part of a mask, what is more likely than the rest of it is wholly one."""

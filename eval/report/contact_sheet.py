@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
         strips.append(strip(pipeline, picture, tracks, config.seed))
     target = Path(config.report)
     write_text(page_file(target, ".md"), markdown(target.name, entries, record))
-    Image.fromarray(page(strips)).save(page_file(target, ".jpg"), quality=92)
+    Image.fromarray(page(strips)).save(page_file(target, ".jpg"), quality=85, optimize=True, progressive=True)
 
 
 if __name__ == "__main__":
