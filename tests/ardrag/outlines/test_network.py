@@ -40,7 +40,7 @@ def test_it_sees_the_brush_and_how_far_away_colours_are(outline: Outline) -> Non
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40), (128, 160), (30, 50), (5, 300)])
 def test_a_mask_of_any_size(outline: Outline, height: int, width: int) -> None:
-    mask = outline.mask(noise(1, height, width)[0], (0.3, 0.6), 0.11)
+    mask = outline.mask(noise(1, height, width)[0], (0.3, 0.6), 0.11, lean=0)
     assert mask.shape == (height, width) and mask.min() >= 0 and mask.max() <= 1 and mask.std() > 0
 
 
@@ -48,16 +48,17 @@ def test_a_picture_is_seen_at_the_size_that_was_learnt(outline: Outline) -> None
     """Twice the size gives the same mask twice as large."""
     small = torch.nn.functional.avg_pool2d(noise(1), 4)[0].repeat_interleave(4, 1).repeat_interleave(4, 2)
     large = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    ours, theirs = (outline.mask(picture, (0.25, 0.5), 0.11) for picture in (small, large))
+    ours, theirs = (outline.mask(picture, (0.25, 0.5), 0.11, lean=0) for picture in (small, large))
     shrunk = torch.nn.functional.avg_pool2d(theirs[None], 2)[0]
     assert (ours - shrunk).abs().mean() < 0.2 * ours.std()
 
 
 def test_a_mirrored_picture_has_the_mirrored_mask(outline: Outline) -> None:
     picture = noise(1, 32, 40)[0]
-    ours = outline.mask(picture, (0.2, 0.4), 0.11)
-    theirs = outline.mask(picture.flip(2), (0.8, 0.4), 0.11)
+    ours = outline.mask(picture, (0.2, 0.4), 0.11, lean=0)
+    theirs = outline.mask(picture.flip(2), (0.8, 0.4), 0.11, lean=0)
     torch.testing.assert_close(theirs.flip(1), ours, rtol=0, atol=1e-5)
+    assert ours.std() > 0.01 and not torch.allclose(ours, ours.flip(1), atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +84,14 @@ def test_saved_and_loaded_it_says_the_same(outline: Outline, tmp_path: Path) -> 
     outline.save_pretrained(tmp_path)
     loaded = Outline.from_pretrained(tmp_path)
     picture = noise(1)[0]
-    assert torch.equal(loaded.mask(picture, (0.5, 0.5), 0.11), outline.mask(picture, (0.5, 0.5), 0.11))
+    ours, theirs = (network.mask(picture, (0.5, 0.5), 0.11, lean=0) for network in (outline, loaded))
+    assert torch.equal(ours, theirs) and ours.std() > 0
     assert loaded.config.side == 32 and loaded.config.widths == [4, 8]
 
 
 def test_a_mask_leans_towards_more_and_ends(outline: Outline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of logits far below, at and above what it leans by: nothing at all, a half, all of it."""
-    logits = torch.tensor([-6.0, -LEAN, 3.0, 3.0]).repeat_interleave(8)[None, None].expand(1, 32, 32)
+    logits = torch.tensor([-LEAN - 4, -LEAN, 3.0, 3.0]).repeat_interleave(8)[None, None].expand(1, 32, 32)
     twice = torch.cat([logits, logits.flip(2)])
     monkeypatch.setattr(Outline, "forward", lambda self, pictures, xy, brushes: twice)
     mask = outline.mask(noise(1, 32, 32)[0], (0.5, 0.5), 0.11)
