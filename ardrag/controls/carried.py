@@ -37,7 +37,7 @@ from ardrag.collage.ground import Ground, View, filmed
 from ardrag.collage.hands import Course, Hand, Way, follow
 from ardrag.collage.pieces import Laid, Places, covers, cut, filled, grown, lay_over, rim_of, vacated, with_edge
 from ardrag.controls.control import Held, Look, Piece, PixelControl, Rows, Scene, Stretch, grabs, size_of, spreads
-from ardrag.outlines.network import Outline, disc, squared_distances
+from ardrag.outlines.network import Outline, discs
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,12 @@ class Collage(Carried):
         spread = self.spread(rows, course.hand.track, video)
         before, places = here.of(np.array(course.end.grabbed)), here.of(course.places)
         turned = here.turn * course.turns
-        if (turned == 1).all() and (before == before[:1]).all():
-            now = places[:1] if (places == places[:1]).all() else places
-            return Moved(course.laid(before[:1], spread), course.laid(now, spread), places)
-        return Moved(course.laid(before, spread, here.turn), course.laid(places, spread, turned), places)
+        if (turned != 1).any():
+            return Moved(course.laid(before, spread, here.turn), course.laid(places, spread, turned), places)
+        now = places
+        if (before == before[:1]).all():
+            before, now = before[:1], places[:1] if (places == places[:1]).all() else places
+        return Moved(course.laid(before, spread), course.laid(now, spread), places)
 
     def beneath(self, table: Table, moved: Sequence[Moved], courses: Sequence[Course], video: Tensor) -> list[Moved]:
         """The pieces without what covers them in frames in which the place where they were grabbed is hidden.
@@ -335,8 +337,7 @@ def taken(piece: Piece) -> complex:
 
 def disc_at(picture: Tensor, xy: tuple[float, float], brush: float) -> Tensor:
     """The disc of a brush at a place in 0..1 of ``picture`` ``[3, H, W]``, ``[H, W]`` in 0..1."""
-    squared = squared_distances(picture.new_tensor([xy]), picture[None])[0]
-    return disc(squared, brush * math.sqrt(math.prod(picture.shape[1:])))
+    return discs(picture[None], picture.new_tensor([xy]), picture.new_tensor([brush]))[0]
 
 
 def uncover(video: Tensor, closed: Tensor, course: Course, piece: Moved) -> None:
